@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * What a system call looks like to the concern that decodes it: one function at enter, one at exit. calls.bpf.c holds
+ * the two hooks and calls these. They are global and ask for task and registers themselves, because the kernel verifies
+ * a global function once and lets it have plain memory and numbers only.
+ */
+#ifndef FLAK_CALLS_BPF_H
+#define FLAK_CALLS_BPF_H
+
+#include "names.bpf.h"
+
+/* descriptors.bpf.c: open*, creat, close, dup*, fcntl(F_DUPFD*), lseek */
+int enter_descriptor(struct task_state *state);
+int exit_descriptor(struct task_state *state, long ret, u64 now);
+/* memory.bpf.c: mmap, munmap, mremap */
+int enter_mapping(struct task_state *state);
+int exit_mapping(struct task_state *state, long ret, u64 now);
+
+static __always_inline struct pt_regs *regs_of(struct task_struct *task)
+{
+	return (struct pt_regs *)bpf_task_pt_regs(task);
+}
+
+/* Takes file and ids of a descriptor into the state. False: of no interest, and so the call is. */
+static __always_inline bool take_fd(struct task_struct *task, struct task_state *state, s32 fd, u16 *mode)
+{
+	struct file_ref ref = {};
+
+	state->fd = fd;
+	state->file = file_of_fd(task, fd);
+	if (!state->file)
+		return true; /* EBADF is worth a record */
+	if (ref_of_file(state, state->file, &ref))
+		return false;
+	state->file_id = ref.file_id;
+	state->path_id = ref.path_id;
+	state->marks |= ref.marks;
+	*mode = ref.mode;
+	return true;
+}
+
+#endif /* FLAK_CALLS_BPF_H */

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * What every concern shares: configuration, who is traced, the state of a task, counters, and how a record is sent.
+ */
+#ifndef FLAK_CORE_BPF_H
+#define FLAK_CORE_BPF_H
+
+#include "kernel.bpf.h"
+
+/* Configuration, set before load; zero means off, and the verifier removes what is off. */
+extern const volatile u32 self_tgid;
+extern const volatile bool follow_children;
+extern const volatile bool all_files;
+extern const volatile bool has_group_dead;
+extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
+
+/* Shared memory with user space. */
+extern u64 targets[FLAK_PID_WORDS];
+extern struct flak_counters counters[FLAK_MAX_CPUS];
+extern u32 next_task_id, next_file_id, next_path_id;
+extern u32 rename_gen;
+extern u32 armed_tgid;
+extern u32 excluded_tgid;
+extern s32 live_processes;
+
+/* What op_of_nr holds besides operations: calls that are only counted, and calls after which names may differ. */
+enum {
+	NR_COMPAT_RENAMES = 249, /* the number means a rename in the 32-bit table only */
+	NR_RENAMES = 250,
+	NR_IO_URING = 251,
+	NR_AIO = 252,
+	NR_COPY = 253,
+};
+
+/* A file under one of its names, and what proves that the pointers still mean the same (see names.bpf.h). */
+struct name_entry {
+	u64 inode;
+	u64 ino;
+	u64 parent;
+	u64 hash_len;
+	u64 fingerprint; /* of all names up to the root */
+	u32 ino_gen;
+	u32 rename_gen;
+	u32 file_id;
+	u32 path_id;
+	u32 mnt_id;
+	u16 mode;
+	u16 is_sent;
+};
+
+struct name_key {
+	u64 dentry;
+	u64 mnt;
+};
+
+/* A page fault under way. */
+struct fault_state {
+	u64 start_ns;
+	u64 addr;
+	u64 vma;
+	u32 first_page; /* window that fault-around was told to map */
+	u32 page_count; /* 0: unknown */
+	u32 flags;	/* FAULT_FLAG_* */
+	u16 has_regs;
+	u16 is_active;
+};
+
+/* All we keep of a task; the kernel frees it with the task. */
+struct task_state {
+	/* The call under way. `op` is FLAK_OP_NONE when it is of no interest. */
+	u64 enter_ns;
+	u64 file; /* struct file *, only to be compared and read from while the descriptor still holds it */
+	u64 file_offset;
+	u64 size_req;
+	u32 file_id;
+	u32 path_id;
+	u32 marks;
+	s32 fd;
+	s32 nr; /* −1: none */
+	u16 op;
+	u16 uses_position; /* the offset is the file's own position */
+	u32 base_path_id;  /* directory a path argument starts from */
+	u32 task_id;
+	u64 task; /* struct task_struct * of which this is the state */
+	/* Who it is: when one of these changes, so does task_id. */
+	u64 comm[2];
+	u64 css;
+	u64 start_time;
+	u32 tid;
+	u32 is_task_sent;
+	/* The last file looked up: pays for the names map in a loop over one file. */
+	struct name_key memo_key;
+	struct name_entry memo;
+	struct fault_state fault;
+	/* Faults the kernel has accounted to the task, less those we saw: what get_user_pages brought in. */
+	u64 faults_before;
+	u64 faults_seen;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_state);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} accesses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} meta SEC(".maps");
+
+struct file_ref {
+	u32 file_id;
+	u32 path_id;
+	u32 marks;
+	u16 mode;
+	u16 pad;
+};
+
+/*
+ * Functions of the other files. Global, not static, where they are called from several places: the kernel verifies a
+ * global function once and not once for each way to reach it, but hands it memory and numbers only.
+ */
+/* core.bpf.c */
+__hidden struct task_state *state_of(struct task_struct *task);
+int identify(struct task_state *state);
+/* names.bpf.c */
+int intern(struct name_key *key, struct name_entry *entry);
+int send_claim(u64 user_string, u32 base_path_id);
+
+static __always_inline struct flak_counters *cpu_counters(void)
+{
+	return &counters[bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1)];
+}
+
+#define count(what) __sync_fetch_and_add(&cpu_counters()->what, 1)
+
+/* Is this process to be traced? One bit per process number; written at fork, so a reused number is clean. */
+static __always_inline bool is_target_tgid(u32 tgid)
+{
+	return targets[(tgid >> 6) & (FLAK_PID_WORDS - 1)] >> (tgid & 63) & 1;
+}
+
+static __always_inline bool is_target(const struct task_struct *task)
+{
+	return is_target_tgid(task->tgid);
+}
+
+/* Returns whether it was not one before. */
+static __always_inline bool add_target(u32 tgid)
+{
+	u64 bit = 1ULL << (tgid & 63);
+
+	return !(__sync_fetch_and_or(&targets[(tgid >> 6) & (FLAK_PID_WORDS - 1)], bit) & bit);
+}
+
+static __always_inline void clear_target(u32 tgid)
+{
+	u64 seen = __sync_fetch_and_and(&targets[(tgid >> 6) & (FLAK_PID_WORDS - 1)], ~(1ULL << (tgid & 63)));
+
+	asm volatile("" ::"r"(seen)); /* clang 14 has no BPF atomic "and" that does not fetch */
+}
+
+static __always_inline bool is_wanted_mode(u16 mode)
+{
+	return all_files || (mode & S_IFMT) == S_IFREG || (mode & S_IFMT) == S_IFDIR;
+}
+
+/* The task's id is still right: same name, cgroup and thread number. */
+static __always_inline bool is_same_task(struct task_struct *task, struct task_state *state)
+{
+	const u64 *comm = (const u64 *)task->comm;
+
+	return state->is_task_sent && state->comm[0] == comm[0] && state->comm[1] == comm[1] &&
+	       state->css == (u64)task->cgroups && state->tid == (u32)task->pid;
+}
+
+/* The id that stands for the task as it is now. */
+static __always_inline u32 task_id_of(struct task_struct *task, struct task_state *state)
+{
+	if (!is_same_task(task, state))
+		identify(state);
+	return state->task_id;
+}
+
+/*
+ * Sending an access: number, reserve, fill, submit. BPF_RB_NO_WAKEUP because a wakeup for each event costs the traced
+ * program three times as much; user space polls.
+ */
+static __always_inline struct flak_access *reserve_access(u32 task_id, u64 size)
+{
+	u32 cpu = bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1);
+	struct flak_counters *mine = &counters[cpu];
+	struct flak_access *access;
+	u32 seq;
+
+	seq = __sync_fetch_and_add(&mine->matched, 1);
+	access = bpf_ringbuf_reserve(&accesses, size, 0);
+	if (!access) {
+		__sync_fetch_and_add(&mine->lost_ring_full, 1);
+		return NULL;
+	}
+	__sync_fetch_and_add(&mine->submitted, 1);
+	access->seq = seq;
+	access->cpu = cpu;
+	access->task_id = task_id;
+	return access;
+}
+
+static __always_inline void fill_call(struct flak_access *access, struct task_state *state, s32 ret, u64 now)
+{
+	access->ts_ns = state->enter_ns;
+	access->latency_ns = state->marks & FLAK_MARK_NO_ENTER ? FLAK_NONE : now - state->enter_ns;
+	access->file_offset = state->file_offset;
+	access->size_req = state->size_req;
+	access->ret = ret;
+	access->file_id = state->file_id;
+	access->path_id = state->path_id;
+	access->fd = state->fd;
+	access->marks = state->marks | (is_restart(ret) ? FLAK_MARK_INTERRUPTED : 0);
+	access->op = state->op;
+}
+
+/* Both slots of a long access, operands zeroed but for the call's own access. NULL when the ring is full. */
+static __always_inline struct flak_operands *reserve_long(u32 task_id, struct task_state *state, s32 ret, u64 now)
+{
+	struct flak_access_long *record = (void *)reserve_access(task_id, sizeof(*record));
+
+	if (!record)
+		return NULL;
+	fill_call(&record->access, state, ret, now);
+	record->access.marks |= FLAK_MARK_HAS_OPERANDS;
+	record->slot_len = FLAK_ACCESS_SIZE;
+	record->slot_zero = 0;
+	__builtin_memset(&record->operands, 0, sizeof(record->operands));
+	record->operands.arg_offset = FLAK_NONE;
+	record->operands.new_fd = -1;
+	record->operands.op = FLAK_OP_OPERANDS;
+	return &record->operands;
+}
+
+static __always_inline struct flak_access_long *record_of(struct flak_operands *operands)
+{
+	return (void *)operands - __builtin_offsetof(struct flak_access_long, operands);
+}
+
+static __always_inline void submit_long(struct flak_operands *operands)
+{
+	bpf_ringbuf_submit(record_of(operands), BPF_RB_NO_WAKEUP);
+}
+
+#endif /* FLAK_CORE_BPF_H */

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Page faults: which page of which mapped file was touched, by reading or writing, and how long did the task wait?
+ *
+ * One record for each completed handling, by mm_account_fault()'s rule (mm/memory.c): retries are not counted, a fault
+ * that ended in an error is not, major is VM_FAULT_MAJOR or a retried fault, and a fault without registers
+ * (get_user_pages) is not. Three ways to see that, best first; user space takes the first that the kernel allows:
+ *
+ *   fentry + fexit on handle_mm_fault  beginning and end, with mapping, flags and result
+ *   kprobe on handle_mm_fault          the beginning; the end is the software event PAGE_FAULTS_MAJ or _MIN, which
+ *                                      mm_account_fault() itself fires
+ *   page_fault_user/kernel             the beginning, without the mapping; the end as above
+ *
+ * No kretprobe: it drops returns without counting when more tasks are inside than it has instances.
+ *
+ * mm_filemap_map_pages and mm_filemap_fault, where they exist, tell how many pages the kernel set out to map.
+ */
+#include "names.bpf.h"
+#include "vma.bpf.h"
+
+static __always_inline void begin_fault(struct task_struct *task, u64 addr, u64 vma, u32 flags, bool has_regs)
+{
+	struct task_state *state = state_of(task);
+
+	if (!state)
+		return;
+	/* A retry goes on with the fault that began before it. */
+	if (!(flags & FAULT_FLAG_TRIED && state->fault.is_active && state->fault.addr == addr)) {
+		state->fault.start_ns = bpf_ktime_get_boot_ns();
+		state->fault.page_count = 0;
+	}
+	state->fault.addr = addr;
+	state->fault.vma = vma;
+	state->fault.flags = flags;
+	state->fault.has_regs = has_regs;
+	state->fault.is_active = true;
+}
+
+/* The fault is handled: send it if its mapping is of a file. */
+static __always_inline void complete_fault(struct task_struct *task, struct task_state *state, u64 addr, u64 vma_addr,
+					   bool is_major, bool is_kernel)
+{
+	struct fault_state *fault = &state->fault;
+	struct vm_area_struct *vma = kcast(struct vm_area_struct, vma_addr);
+	u64 file = kaddr(vma_addr, struct vm_area_struct, vm_file);
+	u64 now = bpf_ktime_get_boot_ns();
+	struct flak_access *access;
+	struct file_ref ref = {};
+	u64 offset;
+
+	if (!file || ref_of_mapped(state, file, &ref))
+		return;
+	offset = offset_in_mapping(vma_addr, addr & ~((1ULL << PAGE_SHIFT) - 1));
+	/* VM_FAULT_COMPLETED has dropped the lock by now: the mapping must still be what it was when its file was read. */
+	if (kaddr(vma_addr, struct vm_area_struct, vm_file) != file || addr < kread(vma, vm_start) ||
+	    addr >= kread(vma, vm_end)) {
+		count(vma_misses);
+		return;
+	}
+	access = reserve_access(task_id_of(task, state), sizeof(*access));
+	if (!access)
+		return;
+	access->ts_ns = fault->start_ns == FLAK_NONE ? now : fault->start_ns;
+	access->latency_ns = fault->start_ns == FLAK_NONE ? FLAK_NONE : now - fault->start_ns;
+	access->file_offset = offset;
+	access->size_req = addr;
+	access->ret = fault->page_count;
+	access->file_id = ref.file_id;
+	access->path_id = ref.path_id;
+	access->fd = fault->page_count ? (u32)(offset >> PAGE_SHIFT) - fault->first_page : 0;
+	access->marks = ref.marks | (is_kernel ? FLAK_MARK_KERNEL_FAULT : 0) | (is_major ? FLAK_MARK_IS_MAJOR : 0) |
+			(fault->flags & FAULT_FLAG_WRITE ? FLAK_MARK_IS_WRITE : 0);
+	access->op = FLAK_OP_FAULT;
+	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
+}
+
+/* 1. fentry/fexit on handle_mm_fault, 2. kprobe on it */
+
+static __always_inline int begin_handling(u64 vma_addr, u64 addr, u32 flags, bool has_regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (is_target(task) && kaddr(vma_addr, struct vm_area_struct, vm_mm) == (u64)task->mm)
+		begin_fault(task, addr, vma_addr, flags, has_regs);
+	return 0;
+}
+
+static __always_inline int end_handling(u32 ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state;
+	u32 flags;
+
+	if (!is_target(task))
+		return 0;
+	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	if (!state || !state->fault.is_active || ret & VM_FAULT_RETRY)
+		return 0;
+	state->fault.is_active = false;
+	if (ret & VM_FAULT_ERROR || !state->fault.has_regs)
+		return 0;
+	state->faults_seen++;
+	flags = state->fault.flags;
+	complete_fault(task, state, state->fault.addr, state->fault.vma,
+		       ret & VM_FAULT_MAJOR || flags & FAULT_FLAG_TRIED, !(flags & FAULT_FLAG_USER));
+	return 0;
+}
+
+SEC("?fentry/handle_mm_fault")
+int BPF_PROG(flak_fault_in, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs)
+{
+	return begin_handling((u64)vma, addr, flags, regs != NULL);
+}
+
+SEC("?fexit/handle_mm_fault")
+int BPF_PROG(flak_fault_out, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs,
+	     unsigned int ret)
+{
+	return end_handling(ret);
+}
+
+SEC("?kprobe/handle_mm_fault")
+int BPF_KPROBE(flak_kfault_in, u64 vma, unsigned long addr, unsigned int flags, u64 regs)
+{
+	return begin_handling(vma, addr, flags, regs != 0);
+}
+
+/* 3. The exception's tracepoints; 2. and 3. end with the accounting's software events */
+
+SEC("?tp_btf/page_fault_user")
+int BPF_PROG(flak_pf_user, unsigned long addr, struct pt_regs *regs, unsigned long error_code)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	/* Bit 1 of the error code: a write (X86_PF_WRITE) */
+	if (is_target(task))
+		begin_fault(task, addr, 0, error_code & 2 ? FAULT_FLAG_WRITE : 0, true);
+	return 0;
+}
+
+SEC("?tp_btf/page_fault_kernel")
+int BPF_PROG(flak_pf_kernel, unsigned long addr, struct pt_regs *regs, unsigned long error_code)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	/* Copies that must not fault (ours among them) come by here too, and are never handled. */
+	if (is_target(task) && !task->pagefault_disabled)
+		begin_fault(task, addr, 0, error_code & 2 ? FAULT_FLAG_WRITE : 0, true);
+	return 0;
+}
+
+static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool is_major)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state;
+	u64 vma;
+
+	if (!is_target(task))
+		return 0;
+	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	if (!state || !state->fault.is_active)
+		return 0;
+	state->fault.is_active = false;
+	state->faults_seen++;
+	if (state->fault.addr != ctx->addr)
+		state->fault.start_ns = FLAK_NONE; /* another fault came between: its beginning is not known */
+	vma = state->fault.vma ?: find_mapping(ctx->addr);
+	if (vma)
+		complete_fault(task, state, ctx->addr, vma, is_major, !is_user_mode(&ctx->regs));
+	else
+		count(vma_misses);
+	return 0;
+}
+
+SEC("?perf_event")
+int flak_fault_maj(struct bpf_perf_event_data *ctx)
+{
+	return accounted(ctx, true);
+}
+
+SEC("?perf_event")
+int flak_fault_min(struct bpf_perf_event_data *ctx)
+{
+	return accounted(ctx, false);
+}
+
+/* How many pages: the window of fault-around, unless the page had to be brought in by itself. */
+
+SEC("?tp_btf/mm_filemap_map_pages")
+int BPF_PROG(flak_map_pages, struct address_space *mapping, unsigned long first, unsigned long last)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state;
+
+	if (!is_target(task))
+		return 0;
+	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	if (!state || !state->fault.is_active)
+		return 0;
+	state->fault.first_page = first;
+	state->fault.page_count = last - first + 1;
+	return 0;
+}
+
+SEC("?tp_btf/mm_filemap_fault")
+int BPF_PROG(flak_filemap, struct address_space *mapping, unsigned long page)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state;
+
+	if (!is_target(task))
+		return 0;
+	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	if (!state || !state->fault.is_active)
+		return 0;
+	state->fault.first_page = page;
+	state->fault.page_count = 1;
+	return 0;
+}

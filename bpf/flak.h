@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The one schema. Every byte that crosses from the kernel to Python is laid out here, and nowhere else:
+ * build_bpf.py reads this file and writes src/flak/_records.py, and the object's BTF is compared with it
+ * in a unit test and at load. Change it together with docs/events.md and FLAK_FORMAT_VERSION.
+ *
+ * Rules: fixed-width types, explicit padding, little endian. Enumerators are numbered, never renumbered and
+ * never reused; new ones are appended. Times are CLOCK_BOOTTIME in ns, sizes and offsets are bytes.
+ */
+#ifndef FLAK_H
+#define FLAK_H
+
+/* Major version of the record layouts; a recording made by another major is refused. */
+#define FLAK_FORMAT_VERSION 1
+
+/* "No value" in a u64 slot: an unknown duration, a call without a file offset. */
+#define FLAK_NONE 0xffffffffffffffff
+
+/* Ring header (8) and payload (64): every record on the access ring is one or two slots of this stride. */
+#define FLAK_SLOT_SIZE 72
+#define FLAK_ACCESS_SIZE 64
+
+#define FLAK_COMM_LEN 16
+#define FLAK_PATH_MAX 4096
+/* CPUs that have a row of counters; a power of two, so that the verifier's bound is a mask. */
+#define FLAK_MAX_CPUS 1024
+/* Highest process number the kernel can give out (PID_MAX_LIMIT), and words of a bitmap over all of them. */
+#define FLAK_MAX_PIDS 4194304
+#define FLAK_PID_WORDS 65536
+/* System call numbers looked at; every number FLAK decodes is below it on both architectures. */
+#define FLAK_MAX_SYSCALLS 512
+
+/*
+ * What was done. The low byte is the operation, the high byte the road ("via"): 0 system call, 1 io_uring,
+ * 2 aio, 3 page fault, 4 scheduler. Names are the kernel's, lower-cased: FLAK_OP_PREAD64 is "pread64".
+ */
+enum flak_op {
+	FLAK_OP_NONE = 0,
+	FLAK_OP_READ = 1,
+	FLAK_OP_WRITE = 2,
+	FLAK_OP_READV = 3,
+	FLAK_OP_WRITEV = 4,
+	FLAK_OP_PREAD64 = 5,
+	FLAK_OP_PWRITE64 = 6,
+	FLAK_OP_PREADV = 7,
+	FLAK_OP_PWRITEV = 8,
+	FLAK_OP_PREADV2 = 9,
+	FLAK_OP_PWRITEV2 = 10,
+	FLAK_OP_OPEN = 16,
+	FLAK_OP_OPENAT = 17,
+	FLAK_OP_OPENAT2 = 18,
+	FLAK_OP_CREAT = 19,
+	FLAK_OP_CLOSE = 20,
+	FLAK_OP_DUP = 22,
+	FLAK_OP_DUP2 = 23,
+	FLAK_OP_DUP3 = 24,
+	FLAK_OP_FCNTL = 25,
+	FLAK_OP_LSEEK = 26,
+	FLAK_OP_MMAP = 32,
+	FLAK_OP_MUNMAP = 33,
+	FLAK_OP_MREMAP = 34,
+	/* 64..127: metadata calls; 0x100 + opcode: io_uring; 0x200 + opcode: aio (reserved). */
+	FLAK_OP_FAULT = 0x300,
+	FLAK_OP_FORK = 0x400,
+	FLAK_OP_EXEC = 0x401,
+	FLAK_OP_EXIT = 0x402,
+	/* Second slot of a two-slot record: a struct flak_operands that belongs to the access before it. */
+	FLAK_OP_OPERANDS = 0xffff,
+};
+
+/* Quality marks, bits of flak_access.marks. The names that machines read are these, lower-cased. */
+enum flak_mark {
+	FLAK_MARK_PATH_CLAIMED = 0x1,	 /* the path is the program's own string, not the kernel's */
+	FLAK_MARK_PATH_TRUNCATED = 0x2,	 /* the path's first components are missing */
+	FLAK_MARK_PATH_FAULT = 0x4,	 /* the path string could not be read */
+	FLAK_MARK_NO_ENTER = 0x8,	 /* its beginning was not seen: file and position are those at exit */
+	FLAK_MARK_INTERRUPTED = 0x10,	 /* ended by a signal with ERESTART*; the kernel may restart it */
+	FLAK_MARK_UNFINISHED = 0x20,	 /* had not returned when tracing stopped; latency is its age */
+	FLAK_MARK_COMPAT32 = 0x40,	 /* made through the 32-bit entry */
+	FLAK_MARK_DELETED = 0x80,	 /* the file had no name left */
+	FLAK_MARK_ATTACHED = 0x100,	 /* was open or mapped before tracing began */
+	FLAK_MARK_OFFSET_SHARED = 0x200, /* somebody else moved the file position meanwhile: the offset may be wrong */
+	FLAK_MARK_OFFSET_FROM_SIZE = 0x400, /* O_APPEND or RWF_APPEND: the position the kernel chose */
+	FLAK_MARK_RESULT_UNKNOWN = 0x800,   /* the call was seen to begin, its result was not */
+	FLAK_MARK_KERNEL_FAULT = 0x1000,    /* page fault taken in kernel mode */
+	/* Not marks for readers but operands of one bit, so that a fault fits one slot. */
+	FLAK_MARK_IS_WRITE = 0x10000,
+	FLAK_MARK_IS_MAJOR = 0x20000,
+	FLAK_MARK_HAS_OPERANDS = 0x40000, /* the next slot is this access's struct flak_operands */
+	FLAK_MARK_IS_SOURCE = 0x80000,	  /* the file a copy reads */
+	FLAK_MARK_IS_TARGET = 0x100000,	  /* the file a copy writes */
+};
+
+/*
+ * First record class: one access. 64 bytes, fixed.
+ *
+ * size_req holds, by op: bytes asked for; the address of a fault; the length of a mapping; lseek's whence.
+ * ret holds the system call's result (bytes, a descriptor, or -errno), 0 for a successful mmap, mremap and
+ * lseek whose results do not fit, and the page count of a fault (0 when unknown).
+ * fd holds for a fault how many of those pages lie before the faulting one.
+ */
+struct flak_access {
+	__u64 ts_ns;	   /* start of the access */
+	__u64 latency_ns;  /* FLAK_NONE when unknown */
+	__u64 file_offset; /* FLAK_NONE when it does not apply */
+	__u64 size_req;	   /* FLAK_NONE when unknown */
+	__s32 ret;
+	__u32 task_id;
+	__u32 file_id; /* 0: no file */
+	__u32 path_id; /* 0: no path */
+	__s32 fd;      /* -1: none */
+	__u32 seq;     /* per CPU, low 32 bits, taken before the record is reserved */
+	__u32 marks;   /* enum flak_mark */
+	__u16 op;      /* enum flak_op */
+	__u16 cpu;
+};
+_Static_assert(sizeof(struct flak_access) == 64, "flak_access is one slot");
+
+/* Second record class: rarer operands. Follows its access in the same reservation. 64 bytes, fixed. */
+struct flak_operands {
+	__u64 addr;	     /* address of the mapping after the call */
+	__u64 old_addr;	     /* mremap: address before it */
+	__u64 arg_offset;    /* the offset the program passed, FLAK_NONE when it passed none */
+	__u32 prot;	     /* PROT_* */
+	__u32 map_flags;     /* MAP_* or MREMAP_* */
+	__u32 open_flags;    /* O_* */
+	__u32 mode;	     /* creation mode */
+	__s32 new_fd;	     /* descriptor made by the call, -1: none */
+	__u32 claim_id;	     /* path_id of the string the program passed, 0: none */
+	__u32 other_file_id; /* second file of a call that has two */
+	__u32 other_path_id;
+	__u32 call_id; /* links the records of one copy, 0: none */
+	__u16 op;      /* FLAK_OP_OPERANDS */
+	__u16 has;     /* enum flak_has: which of the above are set */
+};
+_Static_assert(sizeof(struct flak_operands) == 64, "flak_operands is one slot");
+
+enum flak_has {
+	FLAK_HAS_ADDR = 0x1,
+	FLAK_HAS_PROT = 0x2,
+	FLAK_HAS_MAP_FLAGS = 0x4,
+	FLAK_HAS_OPEN_FLAGS = 0x8,
+	FLAK_HAS_MODE = 0x10,
+	FLAK_HAS_RET64 = 0x20, /* addr is the result, which flak_access.ret cannot hold (copy_file_range on NFS) */
+};
+
+/*
+ * A two-slot record as reserved: the words between the slots are a ring header written by us, so that a span of
+ * the ring reads as slots of one stride. The kernel rounds 136 + 8 to 144 = 2 * FLAK_SLOT_SIZE.
+ */
+struct flak_access_long {
+	struct flak_access access;
+	__u32 slot_len; /* FLAK_ACCESS_SIZE: what a ring header of one slot says */
+	__u32 slot_zero;
+	struct flak_operands operands;
+};
+_Static_assert(sizeof(struct flak_access_long) == 136, "two slots and one header");
+
+/* Records of the meta ring. Each begins with type and size, so that a span of payloads can be walked. */
+enum flak_meta {
+	FLAK_META_NAME = 1,
+	FLAK_META_TASK = 2,
+	FLAK_META_PROCESS = 3,
+};
+
+enum flak_name_flag {
+	FLAK_NAME_TRUNCATED = 0x1, /* deeper or longer than FLAK walks: the first components are missing */
+	FLAK_NAME_CLAIMED = 0x2,   /* bytes are the program's string; base_path_id is what it was relative to */
+	FLAK_NAME_FAULT = 0x4,	   /* the program's string could not be read */
+	FLAK_NAME_DELETED = 0x8,   /* had no name left when it was sent */
+	FLAK_NAME_DETACHED = 0x10, /* its root is not a mount in any namespace (pipes, memfds, lazy umounts) */
+	FLAK_NAME_WEAK = 0x20, /* dev, ino and ino_gen do not tell files apart here: generation 0, or btrfs snapshots */
+};
+
+/*
+ * What file_id and path_id stand for. Bytes follow: a claimed string as it is; otherwise the names from the leaf
+ * to the root, each ended by NUL. Ids are never given to something else within one run: a rename, another comm or
+ * another cgroup get a new id.
+ */
+struct flak_name {
+	__u16 type; /* FLAK_META_NAME */
+	__u16 size; /* of the whole record, bytes included */
+	__u32 path_id;
+	__u32 file_id;
+	__u32 dev; /* s_dev: major << 20 | minor */
+	__u64 ino;
+	__u32 ino_gen;	    /* i_generation */
+	__u32 base_path_id; /* directory a claimed relative string starts from, 0: none */
+	__u64 mnt_id;
+	__u32 fs_magic;	 /* s_magic */
+	__u16 mode;	 /* i_mode */
+	__u16 flags;	 /* enum flak_name_flag */
+	__u64 file_size; /* i_size when sent */
+};
+_Static_assert(sizeof(struct flak_name) == 56, "flak_name");
+
+/* What task_id stands for. */
+struct flak_task {
+	__u16 type; /* FLAK_META_TASK */
+	__u16 size;
+	__u32 task_id;
+	__u64 start_time_ns; /* start_boottime of the thread */
+	__u64 cgroup_id;
+	__u32 pid;    /* process: tgid in the initial pid namespace */
+	__u32 tid;    /* thread */
+	__u32 ns_pid; /* process number in the innermost pid namespace */
+	__u32 ns_tid;
+	__u32 ppid;
+	__u32 uid;
+	__u8 comm[FLAK_COMM_LEN];
+};
+_Static_assert(sizeof(struct flak_task) == 64, "flak_task");
+
+/* fork, exec and exit. An exec is followed by the bytes of argv[0], without a NUL. */
+struct flak_process {
+	__u16 type; /* FLAK_META_PROCESS */
+	__u16 size;
+	__u16 op; /* FLAK_OP_FORK, FLAK_OP_EXEC, FLAK_OP_EXIT */
+	__u16 cpu;
+	__u64 ts_ns;
+	__u32 task_id;	 /* fork: the parent; exec: the task after it */
+	__u32 seq;	 /* per CPU and ring, like flak_access.seq */
+	__u32 child_pid; /* fork: tgid of the child; exec: thread number before the exec; exit: 0 */
+	__u32 child_tid; /* fork: thread number of the child */
+	__s32 exit_code; /* exit: wait status as in wait(2) */
+	__u32 is_last;	 /* exit: 1 when the process ended with this thread */
+	__u32 file_id;	 /* exec: the program */
+	__u32 path_id;
+};
+_Static_assert(sizeof(struct flak_process) == 48, "flak_process");
+
+/*
+ * Counters: one row per CPU, in memory that user space maps. They are added to atomically, because a program can
+ * nest inside another. Names are those of the counters object (docs/events.md).
+ */
+struct flak_counters {
+	__u64 matched;	      /* accesses that passed the filter; equals the sequence numbers given out */
+	__u64 submitted;      /* accesses that reached the access ring */
+	__u64 lost_ring_full; /* accesses that did not: the ring was full */
+	__u64 meta_matched;   /* process events that passed the filter; equals their sequence numbers */
+	__u64 meta_submitted;
+	__u64 lost_meta_full;  /* process events that did not reach the meta ring */
+	__u64 lost_state_full; /* accesses without a task state to keep them in; matched, and a number is missing */
+	__u64 excluded_self;   /* FLAK's own calls that would have matched */
+	__u64 not_decoded_compat32;  /* calls through the 32-bit entry, by system calls made */
+	__u64 not_decoded_gup_fault; /* faults without a record: MAP_POPULATE, get_user_pages */
+	__u64 not_decoded_io_uring;  /* io_uring_enter calls */
+	__u64 not_decoded_aio;	     /* io_submit calls */
+	__u64 not_decoded_copy;	     /* sendfile64, splice, copy_file_range calls */
+	__u64 names_sent;
+	__u64 names_failed; /* names that found the meta ring full; sent again at the next access */
+	__u64 vma_misses;   /* faults whose mapping could not be found */
+};
+_Static_assert(sizeof(struct flak_counters) == 128, "flak_counters is two cache lines");
+
+#endif /* FLAK_H */

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Processes: who was made, who became another program, who ended? And hence: who is traced from now on?
+ *
+ * The scheduler's tracepoints, because they fire in the parent before the child runs, after an exec has succeeded, and
+ * for every thread that ends, however it does. Events go to the meta ring, where a flood of accesses can't push them out.
+ */
+#include "names.bpf.h"
+
+static __always_inline struct flak_process *reserve_process(struct task_struct *task, struct task_state *state, u16 op)
+{
+	u32 cpu = bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1);
+	struct flak_counters *mine = &counters[cpu];
+	struct flak_process *process;
+	u32 task_id = task_id_of(task, state);
+	u32 seq;
+
+	seq = __sync_fetch_and_add(&mine->meta_matched, 1);
+	process = bpf_ringbuf_reserve(&meta, sizeof(*process), 0);
+	if (!process) {
+		__sync_fetch_and_add(&mine->lost_meta_full, 1);
+		return NULL;
+	}
+	__sync_fetch_and_add(&mine->meta_submitted, 1);
+	__builtin_memset(process, 0, sizeof(*process));
+	process->type = FLAK_META_PROCESS;
+	process->size = sizeof(*process);
+	process->op = op;
+	process->cpu = cpu;
+	process->ts_ns = bpf_ktime_get_boot_ns();
+	process->task_id = task_id;
+	process->seq = seq;
+	return process;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
+{
+	bool is_process = child->pid == child->tgid;
+	struct flak_process *process;
+	struct task_state *state;
+
+	/* Always cleared: the number may have been a target's before. First, and the parent looked at afterwards, so that an
+	 * iterator that adopts the parent right now is not undone.
+	 */
+	if (is_process)
+		clear_target(child->tgid);
+	if (!is_target(parent))
+		return 0;
+	if (is_process && follow_children && add_target(child->tgid))
+		__sync_fetch_and_add(&live_processes, 1);
+	state = state_of(parent);
+	if (!state)
+		return 0;
+	process = reserve_process(parent, state, FLAK_OP_FORK);
+	if (!process)
+		return 0;
+	process->child_pid = child->tgid;
+	process->child_tid = child->pid;
+	bpf_ringbuf_submit(process, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+#define ARGV0_MAX 256
+
+struct exec_record {
+	struct flak_process process;
+	u8 argv0[ARGV0_MAX];
+};
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
+{
+	struct exec_record record = {};
+	struct flak_counters *mine;
+	struct task_state *state;
+	struct file_ref ref = {};
+	u32 cpu, size;
+	long len;
+
+	if (armed_tgid && armed_tgid == (u32)task->tgid) {
+		armed_tgid = 0;
+		if (add_target(task->tgid))
+			__sync_fetch_and_add(&live_processes, 1);
+	}
+	if (!is_target(task))
+		return 0;
+	state = state_of(task);
+	if (!state)
+		return 0;
+	/* The new image's stack was filled by get_user_pages: no access of the program's. */
+	state->faults_before = task->min_flt + task->maj_flt - state->faults_seen;
+	state->nr = -1;
+	if (bprm->file)
+		ref_of_file(state, (u64)bprm->file, &ref);
+
+	cpu = bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1);
+	mine = &counters[cpu];
+	len = bpf_probe_read_user_str(record.argv0, sizeof(record.argv0), (void *)task->mm->arg_start);
+	size = len < 1 ? 0 : (u32)(len - 1) & (ARGV0_MAX - 1);
+	record.process.type = FLAK_META_PROCESS;
+	record.process.size = sizeof(record.process) + size;
+	record.process.op = FLAK_OP_EXEC;
+	record.process.cpu = cpu;
+	record.process.ts_ns = bpf_ktime_get_boot_ns();
+	record.process.task_id = task_id_of(task, state);
+	record.process.seq = __sync_fetch_and_add(&mine->meta_matched, 1);
+	record.process.child_pid = old_pid;
+	record.process.file_id = ref.file_id;
+	record.process.path_id = ref.path_id;
+	if (bpf_ringbuf_output(&meta, &record, sizeof(record.process) + size, BPF_RB_NO_WAKEUP))
+		__sync_fetch_and_add(&mine->lost_meta_full, 1);
+	else
+		__sync_fetch_and_add(&mine->meta_submitted, 1);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int flak_exit_task(u64 *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct flak_process *process;
+	struct task_state *state;
+	u64 unseen;
+	bool is_last;
+
+	if (!is_target(task))
+		return 0;
+	/* Newer kernels say so in a second argument (user space asks BTF). Without it two threads that end together may both
+	 * see a count of zero, and their process is reported ended twice.
+	 */
+	is_last = has_group_dead ? (bool)ctx[1] : task->signal->live.counter == 0;
+	if (is_last)
+		__sync_fetch_and_add(&live_processes, -1);
+	state = state_of(task);
+	if (!state)
+		return 0;
+	unseen = task->min_flt + task->maj_flt - state->faults_before - state->faults_seen;
+	if ((s64)unseen > 0)
+		__sync_fetch_and_add(&cpu_counters()->not_decoded_gup_fault, unseen);
+	process = reserve_process(task, state, FLAK_OP_EXIT);
+	if (!process)
+		return 0;
+	process->exit_code = task->exit_code;
+	process->is_last = is_last;
+	bpf_ringbuf_submit(process, BPF_RB_NO_WAKEUP);
+	return 0;
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Names: from (dentry, mount) to ids, and the walk that spells a path. No hooks of its own; called for every file that
+ * differs from the task's last one.
+ *
+ * The `names` map is a saving, not a truth: what it forgets gets new ids and is sent again, and the reader folds equal
+ * identities. That is why an LRU is right here and nowhere else.
+ */
+#include "names.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct name_key);
+	__type(value, struct name_entry);
+} names SEC(".maps");
+
+struct identity {
+	u64 ino;
+	u32 dev;
+	u32 ino_gen;
+	u64 inode; /* where the rest does not tell files apart: as long as the inode lives, its address does */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct identity);
+	__type(value, u32);
+} identities SEC(".maps");
+
+/* Room for one name record. Bytes behind FLAK_PATH_MAX let the last component be copied before its length is known. */
+struct name_scratch {
+	struct flak_name head;
+	u8 bytes[FLAK_PATH_MAX + 512];
+};
+
+/* One per CPU and level of nesting: a walk may be interrupted by a fault that walks too. */
+#define SCRATCH_LEVELS 2
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCH_LEVELS);
+	__type(key, u32);
+	__type(value, struct name_scratch);
+} scratch SEC(".maps");
+
+struct nesting {
+	u64 level;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct nesting);
+} nestings SEC(".maps");
+
+struct walk {
+	u64 dentry;
+	u64 mnt; /* struct mount * */
+	u64 fingerprint;
+	u32 at;
+	u32 level;
+	u32 flags;
+	u32 pad;
+};
+
+/* One step towards the root: append this name and go to its parent, or cross to the mount it is mounted on. */
+static long walk_step(u32 index, void *context)
+{
+	struct walk *walk = context;
+	u32 level = walk->level;
+	struct name_scratch *out = bpf_map_lookup_elem(&scratch, &level);
+	struct dentry *dentry = kcast(struct dentry, walk->dentry);
+	u64 parent, hash_len;
+	u32 at, len;
+
+	if (!out)
+		return 1;
+	if (kaddr(walk->mnt, struct mount, mnt.mnt_root) == walk->dentry) {
+		u64 above = kaddr(walk->mnt, struct mount, mnt_parent);
+
+		if (above == walk->mnt) {
+			if (!kaddr(walk->mnt, struct mount, mnt_ns))
+				walk->flags |= FLAK_NAME_DETACHED;
+			return 1;
+		}
+		walk->dentry = kaddr(walk->mnt, struct mount, mnt_mountpoint);
+		walk->mnt = above;
+		return 0;
+	}
+	parent = kaddr(walk->dentry, struct dentry, d_parent);
+	hash_len = kread(dentry, d_name.hash_len);
+	walk->fingerprint = (walk->fingerprint ^ walk->dentry ^ hash_len) * 0x9e3779b97f4a7c15ULL;
+	len = (hash_len >> 32) & 0xff; /* qstr.len of at most NAME_MAX */
+	at = walk->at;
+	if (at + len + 1 > FLAK_PATH_MAX) {
+		walk->flags |= FLAK_NAME_TRUNCATED;
+		return 1;
+	}
+	at &= 2 * FLAK_PATH_MAX - 1; /* for the verifier */
+	if (at > FLAK_PATH_MAX)
+		return 1;
+	bpf_probe_read_kernel(&out->bytes[at], len, (void *)kaddr(walk->dentry, struct dentry, d_name.name));
+	at += len;
+	out->bytes[at] = 0;
+	walk->at = at + 1;
+	if (parent == walk->dentry) { /* a name without a tree: memfd, pipe, anonymous inode */
+		walk->flags |= FLAK_NAME_DETACHED;
+		return 1;
+	}
+	walk->dentry = parent;
+	return 0;
+}
+
+static __always_inline u32 file_id_of(struct identity *identity)
+{
+	u32 *known = bpf_map_lookup_elem(&identities, identity);
+	u32 id;
+
+	if (known)
+		return *known;
+	id = __sync_fetch_and_add(&next_file_id, 1) + 1;
+	bpf_map_update_elem(&identities, identity, &id, BPF_ANY);
+	return id;
+}
+
+static __always_inline struct name_scratch *scratch_get(u32 *level)
+{
+	u32 zero = 0;
+	struct nesting *nesting = bpf_map_lookup_elem(&nestings, &zero);
+
+	if (!nesting)
+		return NULL;
+	*level = __sync_fetch_and_add(&nesting->level, 1);
+	return bpf_map_lookup_elem(&scratch, level); /* NULL when nested too deep; scratch_put() all the same */
+}
+
+static __always_inline void scratch_put(void)
+{
+	u32 zero = 0;
+	struct nesting *nesting = bpf_map_lookup_elem(&nestings, &zero);
+
+	if (nesting)
+		__sync_fetch_and_add(&nesting->level, -1);
+}
+
+static __always_inline bool send_name(struct name_scratch *out, u32 bytes)
+{
+	u32 size = sizeof(out->head) + bytes;
+
+	if (size > sizeof(*out))
+		return false;
+	out->head.type = FLAK_META_NAME;
+	out->head.size = size;
+	/* The last quarter of the ring is kept for processes and tasks: a storm of failed opens must not push them out. */
+	if (bpf_ringbuf_query(&meta, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&meta, BPF_RB_RING_SIZE) / 4 * 3 ||
+	    bpf_ringbuf_output(&meta, out, size, BPF_RB_NO_WAKEUP)) {
+		count(names_failed);
+		return false;
+	}
+	count(names_sent);
+	return true;
+}
+
+/*
+ * Completes `entry`, the present looks of `key`, with ids. Known and unchanged: from the map. Else the path is walked;
+ * only when it differs from what was sent does it get a new id and a new record.
+ *
+ * Not static: the kernel verifies a global function once, not once for each way to reach it.
+ */
+int intern(struct name_key *key, struct name_entry *entry)
+{
+	struct identity identity = {};
+	struct name_entry *known;
+	struct name_scratch *out;
+	struct walk walk = {};
+	struct super_block *sb;
+	struct inode *inode;
+	bool is_same;
+
+	if (!key || !entry)
+		return -1;
+	known = bpf_map_lookup_elem(&names, key);
+	is_same = known && known->inode == entry->inode && known->ino == entry->ino &&
+		  known->ino_gen == entry->ino_gen && known->parent == entry->parent &&
+		  known->hash_len == entry->hash_len && known->mnt_id == entry->mnt_id && known->is_sent;
+	if (is_same && known->rename_gen == entry->rename_gen) {
+		*entry = *known;
+		return 0;
+	}
+
+	out = scratch_get(&walk.level);
+	if (!out) {
+		scratch_put();
+		return -1;
+	}
+	walk.dentry = key->dentry;
+	walk.mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
+	if (bpf_loop(2 * FLAK_PATH_MAX, walk_step, &walk, 0) >= 2 * FLAK_PATH_MAX)
+		walk.flags |= FLAK_NAME_TRUNCATED;
+	entry->fingerprint = walk.fingerprint;
+	if (is_same && known->fingerprint == walk.fingerprint) {
+		entry->file_id = known->file_id;
+		entry->path_id = known->path_id;
+		entry->is_sent = true;
+		goto done;
+	}
+
+	inode = kcast(struct inode, entry->inode);
+	sb = kcast(struct super_block, kaddr(entry->inode, struct inode, i_sb));
+	identity.ino = entry->ino;
+	identity.dev = kread(sb, s_dev);
+	identity.ino_gen = entry->ino_gen;
+	if (!entry->ino_gen || kread(sb, s_magic) == BTRFS_SUPER_MAGIC) {
+		identity.inode = entry->inode;
+		walk.flags |= FLAK_NAME_WEAK;
+	}
+	if (known && !known->is_sent && known->ino == entry->ino && known->hash_len == entry->hash_len) {
+		entry->file_id = known->file_id; /* an unsent name keeps its ids */
+		entry->path_id = known->path_id;
+	} else {
+		entry->file_id = file_id_of(&identity);
+		entry->path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
+	}
+	out->head.path_id = entry->path_id;
+	out->head.file_id = entry->file_id;
+	out->head.dev = identity.dev;
+	out->head.ino = identity.ino;
+	out->head.ino_gen = identity.ino_gen;
+	out->head.base_path_id = 0;
+	out->head.mnt_id = entry->mnt_id;
+	out->head.fs_magic = kread(sb, s_magic);
+	out->head.mode = entry->mode;
+	out->head.flags = walk.flags;
+	out->head.file_size = kread(inode, i_size);
+	entry->is_sent = send_name(out, walk.at);
+done:
+	scratch_put();
+	bpf_map_update_elem(&names, key, entry, BPF_ANY);
+	return 0;
+}
+
+/*
+ * Sends a string the program passed as a path, for a call that failed. Read at exit: at entry the page is often not
+ * there yet. Returns its path_id, 0 when it could not be sent.
+ */
+int send_claim(u64 user_string, u32 base_path_id)
+{
+	struct name_scratch *out;
+	u32 level, path_id = 0;
+	long len;
+
+	out = scratch_get(&level);
+	if (!out)
+		goto done;
+	__builtin_memset(&out->head, 0, sizeof(out->head));
+	out->head.base_path_id = base_path_id;
+	out->head.flags = FLAK_NAME_CLAIMED;
+	len = bpf_probe_read_user_str(out->bytes, FLAK_PATH_MAX, (void *)user_string);
+	if (len < 1) {
+		out->head.flags |= FLAK_NAME_FAULT;
+		len = 1;
+	}
+	if (len == FLAK_PATH_MAX)
+		out->head.flags |= FLAK_NAME_TRUNCATED;
+	path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
+	out->head.path_id = path_id;
+	send_name(out, (len - 1) & (FLAK_PATH_MAX - 1));
+done:
+	scratch_put();
+	return path_id;
+}

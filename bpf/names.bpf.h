@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Which file is it, and under which name? From a descriptor, a mapping or a directory to the pair of ids that an access
+ * carries. Identity is taken from the path's dentry: on overlayfs a mapping's f_inode is the lower file, the dentry's
+ * inode is the one that stat and read show.
+ */
+#ifndef FLAK_NAMES_BPF_H
+#define FLAK_NAMES_BPF_H
+
+#include "core.bpf.h"
+
+/* struct file * of a descriptor of the current task, 0 when it is closed. No lock: the table is freed by RCU. */
+static __always_inline u64 file_of_fd(struct task_struct *task, s32 fd)
+{
+	struct files_struct *files = task->files;
+	struct fdtable *table;
+
+	if (!files || fd < 0)
+		return 0;
+	table = files->fdt;
+	if ((u32)fd >= table->max_fds)
+		return 0;
+	return load_u64((u64)table->fd + (u64)fd * 8);
+}
+
+static __always_inline u32 mnt_id_of(u64 vfsmount_addr)
+{
+	return kread(kcast(struct mount, vfsmount_addr - bpf_core_field_offset(struct mount, mnt)), mnt_id);
+}
+
+static __always_inline int ref_of_dentry(struct task_state *state, u64 dentry_addr, u64 mnt, struct file_ref *ref)
+{
+	struct dentry *dentry = kcast(struct dentry, dentry_addr);
+	struct name_key key = {.dentry = dentry_addr, .mnt = mnt};
+	struct name_entry now = {};
+	struct name_entry *memo = &state->memo;
+	struct inode *inode;
+
+	now.inode = kaddr(dentry_addr, struct dentry, d_inode);
+	now.parent = kaddr(dentry_addr, struct dentry, d_parent);
+	now.hash_len = kread(dentry, d_name.hash_len);
+	inode = kcast(struct inode, now.inode);
+	now.ino = kread(inode, i_ino);
+	now.ino_gen = kread(inode, i_generation);
+	now.mode = kread(inode, i_mode);
+	now.rename_gen = rename_gen; /* before the walk: a rename during it makes the entry stale, not wrong */
+	now.mnt_id = mnt_id_of(mnt);
+	ref->mode = now.mode;
+	ref->marks = !kread(inode, i_nlink) && now.parent != dentry_addr ? FLAK_MARK_DELETED : 0;
+	if (!is_wanted_mode(now.mode))
+		return -1;
+	if (state->memo_key.dentry != key.dentry || state->memo_key.mnt != key.mnt || memo->inode != now.inode ||
+	    memo->ino != now.ino || memo->ino_gen != now.ino_gen || memo->parent != now.parent ||
+	    memo->hash_len != now.hash_len || memo->mnt_id != now.mnt_id || memo->rename_gen != now.rename_gen ||
+	    !memo->is_sent) {
+		intern(&key, &now);
+		state->memo_key = key;
+		*memo = now;
+	}
+	ref->file_id = memo->file_id;
+	ref->path_id = memo->path_id;
+	return 0;
+}
+
+/* Ids of an open file; −1 when its kind is not wanted. */
+static __always_inline int ref_of_file(struct task_state *state, u64 file, struct file_ref *ref)
+{
+	return ref_of_dentry(state, kaddr(file, struct file, f_path.dentry), kaddr(file, struct file, f_path.mnt), ref);
+}
+
+/* Is this pair a path on a file system that stacks on another? Proves that a file really is a backing file. */
+static __always_inline bool is_stacked_path(u64 dentry, u64 mnt)
+{
+	u64 sb_addr = kaddr(dentry, struct dentry, d_sb);
+	struct super_block *sb = kcast(struct super_block, sb_addr);
+	u64 magic;
+
+	if (!sb_addr || sb_addr != kaddr(mnt, struct vfsmount, mnt_sb))
+		return false;
+	magic = kread(sb, s_magic);
+	return magic == OVERLAYFS_SUPER_MAGIC || magic == FUSE_SUPER_MAGIC;
+}
+
+/* Ids of a mapping's file as the program opened it: what stands above a backing file. */
+static __always_inline int ref_of_mapped(struct task_state *state, u64 file_addr, struct file_ref *ref)
+{
+	struct file *file = kcast(struct file, file_addr);
+	u64 dentry = kaddr(file_addr, struct file, f_path.dentry);
+	u64 mnt = kaddr(file_addr, struct file, f_path.mnt);
+
+	if (bpf_core_field_exists(struct backing_file, user_path) && kread(file, f_mode) & FMODE_BACKING_HINT) {
+		u64 user_dentry = kaddr(file_addr, struct backing_file, user_path.dentry);
+		u64 user_mnt = kaddr(file_addr, struct backing_file, user_path.mnt);
+
+		if (is_stacked_path(user_dentry, user_mnt)) {
+			dentry = user_dentry;
+			mnt = user_mnt;
+		}
+	}
+	return ref_of_dentry(state, dentry, mnt, ref);
+}
+
+#endif /* FLAK_NAMES_BPF_H */
