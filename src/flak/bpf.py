@@ -1,0 +1,461 @@
+"""The BPF object and what belongs to it: programs, links, shared memory, rings, iterators.
+
+Handles close themselves, errno becomes an exception here and nowhere else. Knows nothing of what the records mean.
+Used by session and preflight.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import struct
+from collections.abc import Iterable, Mapping
+from ctypes import c_size_t, c_uint32
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from flak import _libbpf
+from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
+
+# enum btf_kind (include/uapi/linux/btf.h)
+KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 1, 2, 3, 4, 8, 12, 15
+
+LIBBPF_INFO = 1  # enum libbpf_print_level; debug is 2
+
+_log: list[str] = []
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.vsnprintf.argtypes = [ctypes.c_void_p, c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+_libc.syscall.restype = ctypes.c_long
+
+
+@_libbpf.PRINT_FN  # type: ignore[untyped-decorator]
+def _collect(level: int, text: bytes, arguments: int) -> int:
+    # libbpf's messages. No exception may cross back into C; the va_list can be used once.
+    if level > LIBBPF_INFO:
+        return 0
+    buffer = ctypes.create_string_buffer(1 << 16)
+    _libc.vsnprintf(buffer, len(buffer), text, arguments)
+    _log.append(buffer.value.decode(errors="replace"))
+    return 0
+
+
+_library: ctypes.CDLL | None = None
+
+
+def library() -> ctypes.CDLL:
+    """libbpf, opened at the first call. Raises NotSupported."""
+    global _library
+    if _library is None:
+        _library, _ = _libbpf.load()
+        _library.libbpf_set_print(_collect)  # C keeps the callback; the module keeps it alive
+    return _library
+
+
+def object_bytes() -> bytes:
+    """The BPF object for this machine's architecture. Raises NotSupported when there is none."""
+    name = f"flak.{platform.machine()}.bpf.o"
+    try:
+        return (resources.files("flak") / "_bpf" / name).read_bytes()
+    except FileNotFoundError:
+        raise NotSupported(
+            f"this installation has no {name}", "install a wheel, or run `python build_bpf.py` in the source tree"
+        ) from None
+
+
+class Btf:
+    """Types by name, of the kernel or of an object."""
+
+    def __init__(self, handle: int, *, is_owned: bool) -> None:
+        self._handle = handle
+        self._is_owned = is_owned
+
+    @classmethod
+    def of_kernel(cls) -> Btf:
+        """The running kernel's. Raises NotSupported when it has none."""
+        handle = library().btf__load_vmlinux_btf()
+        if not handle:
+            raise NotSupported(
+                "this kernel has no BTF (/sys/kernel/btf/vmlinux)", "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+            )
+        return cls(handle, is_owned=True)
+
+    def close(self) -> None:
+        """Free it; may be called twice."""
+        if self._is_owned and self._handle:
+            library().btf__free(self._handle)
+        self._handle = 0
+
+    def __enter__(self) -> Btf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def find(self, name: str, kind: int) -> int:
+        """Type id, 0 when there is none."""
+        return max(int(library().btf__find_by_name_kind(self._handle, name.encode(), kind)), 0)
+
+    def has_function(self, name: str) -> bool:
+        """The kernel has a function of that name that BPF may look at."""
+        return bool(self.find(name, KIND_FUNC))
+
+    def has_tracepoint(self, name: str) -> bool:
+        """A tp_btf program can be attached to that tracepoint, if it is compiled in."""
+        return bool(self.find(f"btf_trace_{name}", KIND_TYPEDEF))
+
+    def tracepoint_arguments(self, name: str) -> int:
+        """How many arguments a tracepoint passes, 0 when it does not exist."""
+        type_id = self.find(f"btf_trace_{name}", KIND_TYPEDEF)
+        while type_id:
+            kind, length, _, referred = self._type(type_id)
+            if kind not in (KIND_TYPEDEF, KIND_PTR):
+                return length - 1  # the first parameter is the tracepoint's own data
+            type_id = referred
+        return 0
+
+    def layout(self, name: str) -> tuple[int, list[tuple[str, int, int]]]:
+        """Size of a struct and (name, offset, size) of its members, in bytes; (0, []) when it is not there."""
+        type_id = self.find(name, KIND_STRUCT)
+        if not type_id:
+            return 0, []
+        _, length, address, size = self._type(type_id)
+        members = []
+        for i in range(length):
+            name_at, member_type, bit_offset = struct.unpack("<III", ctypes.string_at(address + 12 + 12 * i, 12))
+            members.append(
+                (self._name(name_at), bit_offset // 8, library().btf__resolve_size(self._handle, member_type))
+            )
+        return size, members
+
+    def variables(self, section: str) -> dict[str, tuple[int, int]]:
+        """Offset and size in bytes of each variable of a data section like ".rodata"."""
+        type_id = self.find(section, KIND_DATASEC)
+        if not type_id:
+            return {}
+        _, length, address, _ = self._type(type_id)
+        found = {}
+        for i in range(length):
+            variable, offset, size = struct.unpack("<III", ctypes.string_at(address + 12 + 12 * i, 12))
+            name_at = struct.unpack("<I", ctypes.string_at(library().btf__type_by_id(self._handle, variable), 4))[0]
+            found[self._name(name_at)] = (offset, size)
+        return found
+
+    def _type(self, type_id: int) -> tuple[int, int, int, int]:
+        """Kind, number of members, address, and size or referred type of a type (struct btf_type)."""
+        address = library().btf__type_by_id(self._handle, type_id)
+        _, info, size = struct.unpack("<III", ctypes.string_at(address, 12))
+        return info >> 24 & 0x1F, info & 0xFFFF, address, size
+
+    def _name(self, offset: int) -> str:
+        return str(library().btf__name_by_offset(self._handle, offset).decode())
+
+
+class BpfObject:
+    """FLAK's BPF object, from open to close: settings before `load()`, links and shared memory after it."""
+
+    def __init__(self, image: bytes) -> None:
+        self._image = image  # libbpf reads it until load
+        self._links: dict[str, list[int]] = {}
+        self._shared: mmap.mmap | None = None
+        self._handle = library().bpf_object__open_mem(image, len(image), None)
+        if not self._handle:
+            raise LoadError(f"cannot open the BPF object: {_error(ctypes.get_errno())}", log=_take_log())
+        self.btf = Btf(library().bpf_object__btf(self._handle), is_owned=False)
+        self._sections = {name: self.btf.variables(name) for name in (".rodata", ".bss")}
+
+    def close(self) -> None:
+        """Detach, unload and free everything; may be called twice."""
+        for name in reversed(list(self._links)):
+            self.detach(name)
+        if self._shared:
+            self._shared.close()
+            self._shared = None
+        if self._handle:
+            library().bpf_object__close(self._handle)
+            self._handle = 0
+
+    def __enter__(self) -> BpfObject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- before load
+
+    def configure(self, settings: Mapping[str, int | bool | bytes]) -> None:
+        """Set `const volatile` variables by name; integers are written in the variable's own width."""
+        memory = self._settings()
+        for name, value in settings.items():
+            offset, size = self._sections[".rodata"][name]
+            data = value if isinstance(value, bytes) else int(value).to_bytes(size, "little")
+            if len(data) != size:
+                raise ValueError(f"{name} holds {size} bytes, not {len(data)}")
+            memory[offset : offset + size] = data
+
+    def initial(self, name: str) -> bytes:
+        """Bytes a `const volatile` variable was compiled with."""
+        offset, size = self._sections[".rodata"][name]
+        return bytes(self._settings()[offset : offset + size])
+
+    def set_size(self, map_name: str, entries: int) -> None:
+        """Set the size of a map; of a ring in bytes, a power of two of at least a page."""
+        code = library().bpf_map__set_max_entries(self._map(map_name), entries)
+        if code:
+            raise LoadError(f"cannot give map {map_name} {entries} entries: {_error(-code)}")
+
+    def select(self, programs: Iterable[str]) -> None:
+        """Load these programs and no others."""
+        wanted = set(programs)
+        program = library().bpf_object__next_program(self._handle, None)
+        while program:
+            name = library().bpf_program__name(program).decode()
+            library().bpf_program__set_autoload(program, name in wanted)
+            program = library().bpf_object__next_program(self._handle, program)
+
+    def load(self) -> None:
+        """Verify and load. Raises NotPermitted, or LoadError with the verifier's last lines."""
+        _log.clear()
+        code = library().bpf_object__load(self._handle)
+        if not code:
+            size = max(offset + size for offset, size in self._sections[".bss"].values())
+            fd = library().bpf_map__fd(self._map(".bss"))
+            self._shared = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            return
+        log = _take_log()
+        if code == -errno.EPERM and not _is_verifier_log(log):
+            raise NotPermitted(
+                "the kernel does not let this process load BPF programs (EPERM)",
+                "run it as root, or give it the capabilities BPF and PERFMON",
+            )
+        raise LoadError(f"the kernel refused FLAK's BPF programs: {_error(-code)}\n{_last_lines(log)}", log=log)
+
+    # --- after load
+
+    def attach(self, name: str) -> None:
+        """Attach a program to the hook its section names. Raises AttachError."""
+        link = library().bpf_program__attach(self._program(name))
+        if not link:
+            raise AttachError(f"cannot attach {name}: {_error(ctypes.get_errno())}")
+        self._links.setdefault(name, []).append(link)
+
+    def attach_software_event(self, name: str, config: int) -> None:
+        """Run a program at each event of a software counter (PERF_COUNT_SW_*), on every CPU. Raises AttachError."""
+        for cpu in online_cpus():
+            fd = _open_software_event(config, cpu)
+            link = library().bpf_program__attach_perf_event(self._program(name), fd)  # the link owns fd from here on
+            if not link:
+                os.close(fd)
+                raise AttachError(f"cannot attach {name} to CPU {cpu}: {_error(ctypes.get_errno())}")
+            self._links.setdefault(name, []).append(link)
+
+    def detach(self, name: str) -> None:
+        """Detach a program; one that is not attached is left alone."""
+        for link in self._links.pop(name, []):
+            library().bpf_link__destroy(link)
+
+    @property
+    def attached(self) -> tuple[str, ...]:
+        """Programs that are attached now."""
+        return tuple(self._links)
+
+    def run_iterator(self, name: str) -> None:
+        """Run an iterator program over everything it iterates. Raises AttachError."""
+        options = _libbpf.IterAttachOpts(sz=ctypes.sizeof(_libbpf.IterAttachOpts))
+        link = library().bpf_program__attach_iter(self._program(name), ctypes.byref(options))
+        if not link:
+            raise AttachError(f"cannot attach iterator {name}: {_error(ctypes.get_errno())}")
+        try:
+            fd = library().bpf_iter_create(library().bpf_link__fd(link))
+            if fd < 0:
+                raise AttachError(f"cannot run iterator {name}: {_error(-fd)}")
+            try:
+                while True:
+                    try:
+                        if not os.read(fd, 4096):
+                            return
+                    except BlockingIOError:  # a million objects without output: the kernel asks to go on
+                        continue
+            finally:
+                os.close(fd)
+        finally:
+            library().bpf_link__destroy(link)
+
+    def variable(self, name: str) -> memoryview:
+        """Memory of a global variable, shared with the programs, as bytes. To be released before `close()`."""
+        assert self._shared, "not loaded"
+        offset, size = self._sections[".bss"][name]
+        return memoryview(self._shared)[offset : offset + size]
+
+    def ring(self, name: str) -> Ring:
+        """The consumer's side of a ring buffer map."""
+        return Ring(library().bpf_map__fd(self._map(name)))
+
+    def recursion_misses(self) -> int:
+        """How often a program could not run because it was running already on that CPU; 0 before 5.12."""
+        total = 0
+        for name in self._links:
+            info = _libbpf.ProgInfo()
+            length = c_uint32(ctypes.sizeof(info))
+            fd = library().bpf_program__fd(self._program(name))
+            if not library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
+                total += info.recursion_misses
+        return total
+
+    def _program(self, name: str) -> int:
+        program = library().bpf_object__find_program_by_name(self._handle, name.encode())
+        if not program:
+            raise AttachError(f"the BPF object has no program {name}", "rebuild it: python build_bpf.py")
+        return int(program)
+
+    def _map(self, name: str) -> int:
+        found = library().bpf_object__find_map_by_name(self._handle, name.encode())
+        if not found:
+            raise LoadError(f"the BPF object has no map {name}", "rebuild it: python build_bpf.py")
+        return int(found)
+
+    def _settings(self) -> memoryview:
+        """The image that .rodata is loaded from."""
+        size = c_size_t()
+        address = library().bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
+        return memoryview((ctypes.c_uint8 * size.value).from_address(address)).cast("B")
+
+
+class Ring:
+    """The consumer's side of a BPF_MAP_TYPE_RINGBUF, by its memory: kernel/bpf/ringbuf.c.
+
+    Page 0 holds the consumer's position, page 1 the producer's, then the data, mapped twice, so that no span wraps.
+    Positions grow for ever. `spans` of the ring stay valid until `release()`.
+    """
+
+    BUSY = 0x80  # top bits of a record's first word
+    DISCARD = 0x40
+
+    def __init__(self, fd: int) -> None:
+        page = mmap.PAGESIZE
+        info = (ctypes.c_uint32 * 24)()
+        length = c_uint32(ctypes.sizeof(info))
+        code = library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length))
+        if code:
+            raise LoadError(f"cannot look at a ring: {_error(-code)}")
+        self.size = int(info[4])  # struct bpf_map_info: type, id, key_size, value_size, max_entries
+        self._consumer_page = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+        self._producer_pages = mmap.mmap(fd, page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        # Loads and stores of 8 bytes: struct.pack_into writes byte by byte, and the kernel could see a position of 0.
+        self._consumer = memoryview(self._consumer_page).cast("Q")
+        self._producer = memoryview(self._producer_pages)[:page].cast("Q")
+        self._data = memoryview(self._producer_pages)[page:]
+        self.position: int = self._consumer[0]
+
+    def close(self) -> None:
+        """Unmap; views handed out must be released first. May be called twice."""
+        self._data.release()
+        self._producer.release()
+        self._consumer.release()
+        if not self._producer_pages.closed:
+            self._producer_pages.close()
+            self._consumer_page.close()
+
+    @property
+    def produced(self) -> int:
+        """Position up to which the kernel has reserved."""
+        return self._producer[0]
+
+    def slots(self, until: int, stride: int) -> memoryview:
+        """Committed records up to position `until`, of a ring whose records are whole numbers of `stride` bytes.
+
+        One strided copy of the headers' top bytes says how far everything is committed; it is read once, because a
+        second look could see more than the first. Bytes are ring headers and payloads as they lie in the ring.
+        """
+        begin = self.position & (self.size - 1)
+        length = until - self.position
+        flags = bytes(self._data[begin + 3 : begin + length : stride])
+        busy = flags.find(self.BUSY)
+        if busy >= 0:
+            length = busy * stride
+        return self._data[begin : begin + length]
+
+    def records(self, until: int) -> tuple[list[memoryview], int]:
+        """Payloads of committed records of any size up to position `until`, and the position behind them."""
+        found = []
+        position = self.position
+        while position < until:
+            at = position & (self.size - 1)
+            word = int.from_bytes(self._data[at : at + 4], "little")
+            if word & 0x8000_0000:
+                break
+            length = word & 0x3FFF_FFFF
+            if not word & 0x4000_0000:
+                found.append(self._data[at + 8 : at + 8 + length])
+            position += (length + 8 + 7) // 8 * 8
+        return found, position
+
+    def release(self, position: int) -> None:
+        """Give everything before a position back to the kernel."""
+        self.position = position
+        self._consumer[0] = position
+
+
+def online_cpus() -> list[int]:
+    """Numbers of the CPUs that are on."""
+    return _cpu_list("online")
+
+
+def possible_cpus() -> list[int]:
+    """Numbers a CPU of this machine can have."""
+    return _cpu_list("possible")
+
+
+def _cpu_list(name: str) -> list[int]:
+    found: list[int] = []
+    for part in Path(f"/sys/devices/system/cpu/{name}").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_PERF_TYPE_SOFTWARE = 1
+_PERF_FLAG_FD_CLOEXEC = 8
+_ATTR_SIZE = 64  # PERF_ATTR_SIZE_VER0: all that is used lies within it
+
+
+def _open_software_event(config: int, cpu: int) -> int:
+    """A descriptor of perf_event_open(2) for each event (period 1) of a software counter on one CPU."""
+    attributes = struct.pack("<IIQQ", _PERF_TYPE_SOFTWARE, _ATTR_SIZE, config, 1).ljust(_ATTR_SIZE, b"\0")
+    number = _PERF_EVENT_OPEN[platform.machine()]
+    fd = _libc.syscall(number, attributes, -1, cpu, -1, ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC))
+    if fd < 0:
+        raise AttachError(f"cannot open software event {config} on CPU {cpu}: {_error(ctypes.get_errno())}")
+    return int(fd)
+
+
+def _error(number: int) -> str:
+    """Text of an errno or of one of libbpf's own numbers (from 4000 on)."""
+    buffer: Any = ctypes.create_string_buffer(256)
+    library().libbpf_strerror(number, buffer, len(buffer))
+    name = errno.errorcode.get(number)
+    text = buffer.value.decode(errors="replace")
+    return f"{text} ({name})" if name else text
+
+
+def _take_log() -> str:
+    text = "".join(_log)
+    _log.clear()
+    return text
+
+
+def _is_verifier_log(log: str) -> bool:
+    return "BEGIN PROG LOAD LOG" in log and "processed" in log
+
+
+def _last_lines(log: str, count: int = 12) -> str:
+    """The end of a verifier log, where the reason stands, and how much was left out."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    head = (
+        f"  … {len(lines) - count} lines of log before this (FLAK_DEBUG=1 shows them)\n" if len(lines) > count else ""
+    )
+    return head + "\n".join(f"  {line}" for line in lines[-count:])

@@ -1,0 +1,725 @@
+"""The vocabulary: what a program did to a file, as typed objects.
+
+Everything above speaks in these classes, whether it comes from a live trace or from a recording. Nothing here
+knows how an event was obtained. The names are those machines read too (docs/events.md): `WORDS` lists them in
+order and `as_dict()` gives an event in them.
+
+Units: times are nanoseconds of CLOCK_BOOTTIME, sizes and offsets are bytes. A value that does not apply is None.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno as errno_codes
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from flak._records import Mark, Op
+
+__all__ = [
+    "WORDS", "Access", "Close", "Counters", "Dup", "Event", "EventSource", "Exec", "Exit", "Fault", "File",
+    "Fork", "Lost", "Mark", "Mmap", "Mremap", "Munmap", "Op", "Open", "Read", "Seek", "Tables", "Task", "Write",
+    "as_dict", "escape",
+]  # fmt: skip
+
+WORDS = (
+    "ts_ns", "latency_ns", "via", "op", "pid", "tid", "ns_pid", "comm", "cgroup_id", "container", "fd", "file_id",
+    "path_id", "path", "path_bytes", "dev", "ino", "ino_gen", "kind", "is_write", "file_offset", "arg_offset",
+    "size_req", "size_ret", "page_count", "errno", "call_id", "role", "addr", "prot", "map_flags", "is_major",
+    "open_flags", "new_fd", "new_path", "claimed_path", "child_pid", "argv0", "marks", "cpu", "seq",
+)  # fmt: skip
+"""Every field of an event, in the order of JSON lines and CSV columns."""
+
+VIA = {0: "syscall", 1: "io_uring", 2: "aio", 3: "fault", 4: "sched"}
+"""The road, by the high byte of an op."""
+
+# Plain ints, here and below: arithmetic with enum members costs microseconds.
+MARK_NAMES = {int(mark): mark.name.lower() for mark in Mark if mark < Mark.IS_WRITE and mark.name}
+_IS_WRITE, _IS_MAJOR = int(Mark.IS_WRITE), int(Mark.IS_MAJOR)
+_NO_RESULT = int(Mark.UNFINISHED | Mark.RESULT_UNKNOWN | Mark.INTERRUPTED | Mark.ATTACHED)
+_NO_MARKS = Mark(0)
+_RESTART = range(-516, -511)  # ERESTARTSYS … ERESTART_RESTARTBLOCK: the kernel's own, never an errno
+
+
+def escape(name: bytes) -> str:
+    """Text of a name of any bytes that is safe to print: unprintable characters, backslashes and bytes that are not
+    UTF-8 become backslash escapes, so that no name can move a cursor, forge a line or hide its direction.
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_escape_character(c) for c in text)
+
+
+def _escape_character(c: str) -> str:
+    if c == "\\":
+        return "\\\\"
+    if c.isprintable():
+        return c
+    code = ord(c)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class Task:
+    """A thread as it was: under another comm or in another cgroup it is another Task with another task_id."""
+
+    task_id: int
+    pid: int
+    tid: int
+    comm: str
+    ns_pid: int | None = None
+    cgroup_id: int | None = None
+    start_time_ns: int = 0
+    ppid: int = 0
+    uid: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class File:
+    """A file under one of its names: identity (dev, ino, ino_gen) and the path from the kernel's dentries.
+
+    `path` is escaped text, `raw_path` the bytes. A claimed path is the program's own string, not the kernel's, and the
+    only one that may be empty.
+    """
+
+    path_id: int
+    file_id: int
+    raw_path: bytes
+    dev_major: int
+    dev_minor: int
+    ino: int
+    ino_gen: int
+    mode: int
+    marks: Mark = _NO_MARKS
+    is_claimed: bool = False
+    file_size: int | None = None
+    path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        text = escape(self.raw_path)
+        if not text and not self.is_claimed:
+            text = f"{self.kind}:[{self.ino}]" if self.kind in ("pipe", "socket", "anon") else self.identity
+        object.__setattr__(self, "path", text)
+
+    @property
+    def dev(self) -> str:
+        """Device of the file's superblock, "major:minor"."""
+        return f"{self.dev_major}:{self.dev_minor}"
+
+    @property
+    def identity(self) -> str:
+        """`dev:inode`, the name of a file whose path is not known."""
+        return f"{self.dev}:{self.ino}"
+
+    @property
+    def kind(self) -> str:
+        """One of file, dir, pipe, socket, anon, memfd, char, block."""
+        kind = _KINDS.get(stat.S_IFMT(self.mode), "anon")
+        return "memfd" if kind == "file" and self.raw_path.startswith(b"memfd:") else kind
+
+    @property
+    def path_bytes(self) -> str | None:
+        """The path in base64 when it is not valid UTF-8, else None."""
+        try:
+            self.raw_path.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(self.raw_path).decode()
+        return None
+
+
+_KINDS = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFLNK: "file",
+}  # fmt: skip
+
+
+class Tables:
+    """What the small numbers of one run stand for. Filled by the decoder, read by the events."""
+
+    __slots__ = ("container", "files", "paths", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+        self.paths: dict[int, File] = {}  # path_id → file under that name
+        self.files: dict[int, int] = {}  # file_id → the first file_id of the same identity
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Operands:
+    """Rarer operands of an access, as recorded; a value that was not set is None.
+
+    Hashable because accesses share one as a default; treat it as immutable.
+    """
+
+    addr: int | None = None
+    old_addr: int | None = None
+    arg_offset: int | None = None
+    prot: int | None = None
+    map_flags: int | None = None
+    open_flags: int | None = None
+    mode: int | None = None
+    new_fd: int | None = None
+    claim_id: int = 0
+    other_file_id: int = 0
+    other_path_id: int = 0
+    call_id: int | None = None
+
+
+_NO_OPERANDS = Operands()
+
+
+class Event:
+    """Base of everything a source yields. Every word of `WORDS` is an attribute, None where it does not apply."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _WORD_SET:
+            return None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+_WORD_SET = frozenset(WORDS)
+
+
+@dataclass(slots=True)
+class Access(Event):
+    """One access, as recorded (`raw_*`, −1 for "none") and as meant (the properties).
+
+    Unfrozen because freezing made decoding several times slower; treat it as immutable.
+    """
+
+    ts_ns: int
+    raw_latency: int
+    raw_offset: int
+    raw_size: int
+    raw_ret: int
+    task_id: int
+    raw_file_id: int
+    path_id: int
+    raw_fd: int
+    seq: int
+    raw_marks: int
+    opcode: int
+    cpu: int
+    tables: Tables
+    operands: Operands = _NO_OPERANDS
+
+    @property
+    def op(self) -> str:
+        """The kernel's name of the call: "pread64", "openat", "fault"."""
+        return OP_NAMES.get(self.opcode) or f"op_{self.opcode:#x}"
+
+    @property
+    def via(self) -> str:
+        """The road: "syscall", "fault", "io_uring" or "aio"."""
+        return VIA.get(self.opcode >> 8, "unknown")
+
+    @property
+    def latency_ns(self) -> int | None:
+        """How long it took; for an unfinished call its age; None when unknown."""
+        return None if self.raw_latency < 0 else self.raw_latency
+
+    @property
+    def task(self) -> Task | None:
+        """Who did it; None only while the task's own record is missing."""
+        return self.tables.tasks.get(self.task_id)
+
+    @property
+    def pid(self) -> int | None:
+        """Process."""
+        task = self.task
+        return task.pid if task else None
+
+    @property
+    def tid(self) -> int | None:
+        """Thread."""
+        task = self.task
+        return task.tid if task else None
+
+    @property
+    def ns_pid(self) -> int | None:
+        """The process's number in its own pid namespace, where that differs."""
+        task = self.task
+        return task.ns_pid if task else None
+
+    @property
+    def comm(self) -> str | None:
+        """Name of the thread at the time, escaped."""
+        task = self.task
+        return task.comm if task else None
+
+    @property
+    def cgroup_id(self) -> int | None:
+        """Id of the thread's cgroup (version 2 hierarchy) at the time."""
+        task = self.task
+        return task.cgroup_id if task else None
+
+    @property
+    def file(self) -> File | None:
+        """The file under the name it had, None where the access has none or its name is not known."""
+        return self.tables.paths.get(self.path_id)
+
+    @property
+    def file_id(self) -> int | None:
+        """Number of the file's identity (dev, ino, ino_gen) within this run; hard links share it."""
+        number = self.raw_file_id
+        return self.tables.files.get(number, number) if number else None
+
+    @property
+    def path(self) -> str | None:
+        """The file's path, escaped; where only the program's own string is known, that (mark path_claimed)."""
+        file = self.file or self.claim
+        return file.path or None if file else None
+
+    @property
+    def path_bytes(self) -> str | None:
+        """Base64 of the path when it is not valid UTF-8."""
+        file = self.file or self.claim
+        return file.path_bytes if file else None
+
+    @property
+    def claim(self) -> File | None:
+        """What the program's path string said, for calls that failed."""
+        return self.tables.paths.get(self.operands.claim_id) if self.operands.claim_id else None
+
+    @property
+    def dev(self) -> str | None:
+        """ "major:minor" of the file's superblock."""
+        return self.file.dev if self.file else None
+
+    @property
+    def ino(self) -> int | None:
+        """Inode number."""
+        return self.file.ino if self.file else None
+
+    @property
+    def ino_gen(self) -> int | None:
+        """Inode generation: tells files apart that were given the same inode number in turn."""
+        return self.file.ino_gen if self.file else None
+
+    @property
+    def kind(self) -> str | None:
+        """One of file, dir, pipe, socket, anon, memfd, char, block."""
+        return self.file.kind if self.file else None
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor the call was given; of openat and openat2 the directory's."""
+        return None if self.raw_fd < 0 else self.raw_fd
+
+    @property
+    def file_offset(self) -> int | None:
+        """Where in the file it happened, in bytes."""
+        return None if self.raw_offset < 0 else self.raw_offset
+
+    @property
+    def arg_offset(self) -> int | None:
+        """The offset the program passed, where the kernel did not follow it."""
+        return self.operands.arg_offset
+
+    @property
+    def size_req(self) -> int | None:
+        """Bytes asked for."""
+        return None if self.raw_size < 0 else self.raw_size
+
+    @property
+    def is_write(self) -> bool | None:
+        """True, False, or None where an access is neither."""
+        return None
+
+    @property
+    def has_failed(self) -> bool:
+        """The call returned an errno."""
+        return -4096 < self.raw_ret < 0 and self.errno is not None
+
+    @property
+    def errno(self) -> str | None:
+        """ "ENOENT" and the like, None when it did not fail or has no result."""
+        if self.raw_ret >= 0 or self.raw_ret in _RESTART or self.raw_marks & _NO_RESULT:
+            return None
+        return errno_codes.errorcode.get(-self.raw_ret, str(-self.raw_ret))
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Quality marks by name, in the order of flak.h."""
+        bits = self.raw_marks
+        file = self.file or self.claim
+        if file:
+            bits |= int(file.marks)
+        return tuple(name for mark, name in MARK_NAMES.items() if bits & mark) if bits else ()
+
+
+class _Transfer(Access):
+    """Bytes moved between a file and memory by a call."""
+
+    __slots__ = ()
+
+    @property
+    def size_ret(self) -> int | None:
+        """Bytes moved; None when the call failed or has no result."""
+        return None if self.raw_ret < 0 or self.raw_marks & _NO_RESULT else self.raw_ret
+
+    @property
+    def end_offset(self) -> int | None:
+        """First byte after those moved."""
+        if self.file_offset is None or self.size_ret is None:
+            return None
+        return self.file_offset + self.size_ret
+
+
+class Read(_Transfer):
+    """read, readv, pread64, preadv, preadv2."""
+
+    __slots__ = ()
+
+    @property
+    def is_write(self) -> bool:
+        """False."""
+        return False
+
+
+class Write(_Transfer):
+    """write, writev, pwrite64, pwritev, pwritev2."""
+
+    __slots__ = ()
+
+    @property
+    def is_write(self) -> bool:
+        """True."""
+        return True
+
+
+class _Descriptor(Access):
+    """A call whose result is a descriptor."""
+
+    __slots__ = ()
+
+    @property
+    def new_fd(self) -> int | None:
+        """The descriptor made, None when the call failed."""
+        return self.operands.new_fd
+
+
+class Open(_Descriptor):
+    """open, openat, openat2, creat; with the mark "attached" a descriptor that was there before tracing began."""
+
+    __slots__ = ()
+
+    @property
+    def open_flags(self) -> int | None:
+        """O_* flags, as passed."""
+        return self.operands.open_flags
+
+    @property
+    def mode(self) -> int | None:
+        """Permission bits for a file to be created, as passed."""
+        return self.operands.mode
+
+    @property
+    def claimed_path(self) -> str | None:
+        """The string the program passed, kept for calls that failed; escaped, relative as it was. None when unknown."""
+        claim = self.claim
+        return claim.path if claim and not claim.marks & Mark.PATH_FAULT else None
+
+
+class Close(Access):
+    """close."""
+
+    __slots__ = ()
+
+
+class Dup(_Descriptor):
+    """dup, dup2, dup3, fcntl(F_DUPFD, F_DUPFD_CLOEXEC)."""
+
+    __slots__ = ()
+
+
+class Seek(Access):
+    """lseek: `size_req` is whence, `arg_offset` the argument, `file_offset` the position it led to."""
+
+    __slots__ = ()
+
+
+class _Mapping(Access):
+    __slots__ = ()
+
+    @property
+    def addr(self) -> str | None:
+        """Address of the mapping after the call, hex text."""
+        return None if self.operands.addr is None else f"{self.operands.addr:#x}"
+
+    @property
+    def prot(self) -> int | None:
+        """PROT_* bits."""
+        return self.operands.prot
+
+    @property
+    def map_flags(self) -> int | None:
+        """MAP_* bits, of mremap MREMAP_*."""
+        return self.operands.map_flags
+
+
+class Mmap(_Mapping):
+    """mmap of a file: `size_req` is the length, `file_offset` where in the file it begins."""
+
+    __slots__ = ()
+
+
+class Munmap(_Mapping):
+    """munmap: `size_req` is the length, `file_offset` what lay at `addr`."""
+
+    __slots__ = ()
+
+
+class Mremap(_Mapping):
+    """mremap: `size_req` is the new length, `addr` the new address."""
+
+    __slots__ = ()
+
+
+class Fault(Access):
+    """One completed page fault on a file mapping, by mm_account_fault's rule: retries are not counted.
+
+    `file_offset` is that of the page, hence page-aligned.
+    """
+
+    __slots__ = ()
+
+    @property
+    def size_req(self) -> None:
+        """Faults ask for no size."""
+        return None
+
+    @property
+    def addr(self) -> str:
+        """Address touched, hex text."""
+        return f"{self.raw_size & 0xFFFF_FFFF_FFFF_FFFF:#x}"
+
+    @property
+    def page_count(self) -> int | None:
+        """Pages the kernel set out to map at once, the faulting one included; None when unknown."""
+        return self.raw_ret or None
+
+    @property
+    def pages_before(self) -> int:
+        """How many of `page_count` lie before the faulting page."""
+        return max(self.raw_fd, 0)
+
+    @property
+    def fd(self) -> None:
+        """Faults have no descriptor."""
+        return None
+
+    @property
+    def is_write(self) -> bool:
+        """The fault was a store."""
+        return bool(self.raw_marks & _IS_WRITE)
+
+    @property
+    def is_major(self) -> bool:
+        """VM_FAULT_MAJOR, or it had to be retried: somebody waited for storage."""
+        return bool(self.raw_marks & _IS_MAJOR)
+
+
+@dataclass(slots=True)
+class _Process(Event):
+    """What befell a process; `via` is "sched"."""
+
+    ts_ns: int
+    task_id: int
+    seq: int
+    cpu: int
+    tables: Tables
+
+    via: ClassVar[str] = "sched"
+    op: ClassVar[str] = ""
+    marks: ClassVar[tuple[str, ...]] = ()
+
+    pid = Access.pid
+    tid = Access.tid
+    ns_pid = Access.ns_pid
+    comm = Access.comm
+    cgroup_id = Access.cgroup_id
+
+    @property
+    def task(self) -> Task | None:
+        """Whom it befell: of a fork the parent, of an exec the thread as it is afterwards."""
+        return self.tables.tasks.get(self.task_id)
+
+
+@dataclass(slots=True)
+class Fork(_Process):
+    """A process or thread was made. A thread has its process's `child_pid`, and `child_tid` of its own."""
+
+    child_pid: int = 0
+    child_tid: int = 0
+    op: ClassVar[str] = "fork"
+
+
+@dataclass(slots=True)
+class Exec(_Process):
+    """Another program took over. `old_tid` differs from `tid` when a thread other than the leader did it."""
+
+    old_tid: int = 0
+    raw_file_id: int = 0
+    path_id: int = 0
+    raw_argv0: bytes = b""
+    op: ClassVar[str] = "exec"
+
+    @property
+    def file(self) -> File | None:
+        """The program."""
+        return self.tables.paths.get(self.path_id)
+
+    @property
+    def file_id(self) -> int | None:
+        """Number of the program file's identity."""
+        return self.tables.files.get(self.raw_file_id, self.raw_file_id) or None
+
+    @property
+    def path(self) -> str | None:
+        """Path of the program, escaped."""
+        return self.file.path if self.file else None
+
+    @property
+    def argv0(self) -> str:
+        """The name it was started under, escaped."""
+        return escape(self.raw_argv0)
+
+
+@dataclass(slots=True)
+class Exit(_Process):
+    """A thread ended; with the last one (`is_last`) the process. `exit_code` is as wait(2) reports it."""
+
+    exit_code: int = 0
+    is_last: bool = False
+    op: ClassVar[str] = "exit"
+
+
+@dataclass(slots=True)
+class Lost(Event):
+    """Records that are missing from the stream at this place: `count` of them on `cpu`, from `first_seq` on."""
+
+    ts_ns: int
+    cpu: int
+    first_seq: int
+    count: int
+    cause: str = "ring_full"
+    op: ClassVar[str] = "lost"
+    via: ClassVar[str] = "flak"
+
+
+@dataclass(slots=True)
+class Counters(Event):
+    """What became of every access and process event, by number. The last object of a run.
+
+    matched = submitted + Σ lost, submitted = received, received = written + Σ filtered + Σ user_* losses;
+    `is_exact` says whether they hold.
+    """
+
+    matched: int = 0
+    submitted: int = 0
+    received: int = 0
+    written: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    filtered: dict[str, int] = field(default_factory=dict)
+    not_decoded: dict[str, int] = field(default_factory=dict)
+    excluded_self: int = 0
+    recursion_misses: int = 0
+    is_complete: bool = True
+    ts_ns: int = 0
+    op: ClassVar[str] = "counters"
+    via: ClassVar[str] = "flak"
+
+    @property
+    def lost_total(self) -> int:
+        """Events that are missing, whatever the cause."""
+        return sum(self.lost.values())
+
+    @property
+    def is_exact(self) -> bool:
+        """The equations hold."""
+        in_user_space = sum(n for cause, n in self.lost.items() if cause.startswith("user_"))
+        in_kernel = self.lost_total - in_user_space
+        return (
+            self.matched == self.submitted + in_kernel
+            and self.submitted == self.received
+            and self.received == self.written + sum(self.filtered.values()) + in_user_space
+        )
+
+
+class EventSource(Protocol):
+    """A live session or an open recording: the analysis never knows which.
+
+    Iterating yields events; `batches()` yields the same accesses in bulk for numpy; `stats` are the counters
+    so far, final once the iteration has ended.
+    """
+
+    tables: Tables
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def batches(self) -> Iterator[Batch]: ...
+
+    @property
+    def stats(self) -> Counters: ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """The accesses of one drain round, undecoded.
+
+    `slots` is a whole number of 72-byte slots (`_records.SLOT_SIZE`): an 8-byte ring header, then a flak_access or,
+    behind an access marked HAS_OPERANDS, its flak_operands. `process_events` are the round's fork, exec and exit.
+    """
+
+    slots: bytes | memoryview
+    process_events: list[Event] = field(default_factory=list)
+
+
+OP_NAMES = {op.value: op.name.lower() for op in Op}
+OP_NAMES[Op.NONE] = "none"
+
+CLASS_OF_OP: dict[int, type[Access]] = {
+    **dict.fromkeys((Op.READ, Op.READV, Op.PREAD64, Op.PREADV, Op.PREADV2), Read),
+    **dict.fromkeys((Op.WRITE, Op.WRITEV, Op.PWRITE64, Op.PWRITEV, Op.PWRITEV2), Write),
+    **dict.fromkeys((Op.OPEN, Op.OPENAT, Op.OPENAT2, Op.CREAT), Open),
+    **dict.fromkeys((Op.DUP, Op.DUP2, Op.DUP3, Op.FCNTL), Dup),
+    Op.CLOSE: Close,
+    Op.LSEEK: Seek,
+    Op.MMAP: Mmap,
+    Op.MUNMAP: Munmap,
+    Op.MREMAP: Mremap,
+    Op.FAULT: Fault,
+}
+"""Which class an access of an op is; ops of a newer FLAK are plain `Access`."""
+
+
+def as_dict(event: Event) -> dict[str, Any]:
+    """An event in the words machines read: every word of `WORDS`, None where it does not apply.
+
+    `lost` and `counters` have their own fields (docs/events.md).
+    """
+    if isinstance(event, Lost):
+        return {
+            "op": "lost", "ts_ns": event.ts_ns, "cpu": event.cpu, "first_seq": event.first_seq,
+            "count": event.count, "cause": event.cause,
+        }  # fmt: skip
+    if isinstance(event, Counters):
+        return {
+            "op": "counters", "matched": event.matched, "submitted": event.submitted, "received": event.received,
+            "written": event.written, "lost": event.lost, "filtered": event.filtered,
+            "not_decoded": event.not_decoded, "excluded_self": event.excluded_self,
+            "recursion_misses": event.recursion_misses,
+        }  # fmt: skip
+    values = {word: getattr(event, word) for word in WORDS}
+    values["marks"] = list(values["marks"])
+    return values
