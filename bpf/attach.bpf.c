@@ -64,6 +64,8 @@ int flak_adopt(struct bpf_iter__task *ctx)
 
 	if (!task || task->pid != task->tgid || is_target(task))
 		return 0;
+	if (!task->signal->live.counter) /* ended, and only waits for its parent to notice */
+		return 0;
 	nr = nr_in_our_ns(task);
 	is_chosen = is_root(nr);
 	if (is_chosen && arm_only) {
@@ -77,8 +79,9 @@ int flak_adopt(struct bpf_iter__task *ctx)
 		excluded_tgid = task->tgid;
 		return 0;
 	}
-	if (add_target(task->tgid))
-		__sync_fetch_and_add(&live_processes, 1);
+	add_target(task->tgid);
+	if (!task->signal->live.counter) /* ended meanwhile, perhaps before its exit hook could see the bit */
+		count_ended(task->tgid);
 	__sync_fetch_and_add(&adopted_count, 1);
 	if (is_chosen)
 		__sync_fetch_and_add(&found_roots, 1);
@@ -93,18 +96,22 @@ static __always_inline struct flak_operands *reserve_attached(struct task_struct
 							      struct file_ref *ref, u16 op)
 {
 	struct task_state *state = state_of(task);
+	struct flak_operands *operands;
 
 	if (!state)
 		return NULL;
 	own->op = op;
-	own->marks = ref->marks | FLAK_MARK_ATTACHED | FLAK_MARK_NO_ENTER;
+	own->marks = ref->marks | FLAK_MARK_ATTACHED;
 	own->file_id = ref->file_id;
 	own->path_id = ref->path_id;
 	own->fd = -1;
 	own->file_offset = FLAK_NONE;
 	own->size_req = FLAK_NONE;
 	own->enter_ns = bpf_ktime_get_boot_ns();
-	return reserve_long(task_id_of(task, state), own, 0, 0);
+	operands = reserve_long(task_id_of(task, state), own, 0, own->enter_ns);
+	if (operands)
+		record_of(operands)->access.latency_ns = FLAK_NONE;
+	return operands;
 }
 
 SEC("iter/task_file")

@@ -156,6 +156,7 @@ static __always_inline void exit_transfer(struct task_struct *task, struct task_
 		if (!operands)
 			return;
 		operands->arg_offset = arg_offset;
+		operands->has = FLAK_HAS_ARG_OFFSET;
 		submit_long(operands);
 		return;
 	}

@@ -13,7 +13,8 @@ const volatile bool follow_children = true;  /* what a target forks is a target 
 const volatile bool all_files = false;	     /* pipes, sockets and devices too */
 const volatile bool has_group_dead = false;  /* sched_process_exit tells whether the process is dead */
 
-u64 targets[FLAK_PID_WORDS] = {};
+u64 targets[FLAK_PID_WORDS] = {}; /* who is traced, one bit per process number */
+u64 alive[FLAK_PID_WORDS] = {};	  /* of these, who has not ended */
 struct flak_counters counters[FLAK_MAX_CPUS] = {};
 u32 next_task_id = 0, next_file_id = 0, next_path_id = 0;
 u32 rename_gen = 0;	/* successful renames and mounts so far, of everybody */

@@ -16,6 +16,7 @@ extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
 
 /* Shared memory with user space. */
 extern u64 targets[FLAK_PID_WORDS];
+extern u64 alive[FLAK_PID_WORDS];
 extern struct flak_counters counters[FLAK_MAX_CPUS];
 extern u32 next_task_id, next_file_id, next_path_id;
 extern u32 rename_gen;
@@ -58,6 +59,7 @@ struct fault_state {
 	u64 start_ns;
 	u64 addr;
 	u64 vma;
+	u64 maj_flt;	/* the task's major faults before it */
 	u32 first_page; /* window that fault-around was told to map */
 	u32 page_count; /* 0: unknown */
 	u32 flags;	/* FAULT_FLAG_* */
@@ -151,19 +153,36 @@ static __always_inline bool is_target(const struct task_struct *task)
 	return is_target_tgid(task->tgid);
 }
 
-/* Returns whether it was not one before. */
-static __always_inline bool add_target(u32 tgid)
+/* Sets or clears one bit of a bitmap over process numbers; returns whether it was set before. */
+static __always_inline bool swap_bit(u64 *bitmap, u32 tgid, bool on)
 {
+	u64 *word = &bitmap[(tgid >> 6) & (FLAK_PID_WORDS - 1)];
 	u64 bit = 1ULL << (tgid & 63);
+	u64 before = on ? __sync_fetch_and_or(word, bit) : __sync_fetch_and_and(word, ~bit);
 
-	return !(__sync_fetch_and_or(&targets[(tgid >> 6) & (FLAK_PID_WORDS - 1)], bit) & bit);
+	return before & bit;
 }
 
-static __always_inline void clear_target(u32 tgid)
+/*
+ * `live_processes` counts the targets that have not ended, each once: whoever changes its bit in `alive` counts. So a
+ * process that ends while it is being adopted is neither forgotten nor waited for.
+ */
+static __always_inline void count_alive(u32 tgid)
 {
-	u64 seen = __sync_fetch_and_and(&targets[(tgid >> 6) & (FLAK_PID_WORDS - 1)], ~(1ULL << (tgid & 63)));
+	if (!swap_bit(alive, tgid, true))
+		__sync_fetch_and_add(&live_processes, 1);
+}
 
-	asm volatile("" ::"r"(seen)); /* clang 14 has no BPF atomic "and" that does not fetch */
+static __always_inline void count_ended(u32 tgid)
+{
+	if (swap_bit(alive, tgid, false))
+		__sync_fetch_and_add(&live_processes, -1);
+}
+
+static __always_inline void add_target(u32 tgid)
+{
+	swap_bit(targets, tgid, true);
+	count_alive(tgid);
 }
 
 static __always_inline bool is_wanted_mode(u16 mode)
@@ -238,7 +257,6 @@ static __always_inline struct flak_operands *reserve_long(u32 task_id, struct ta
 	record->slot_len = FLAK_ACCESS_SIZE;
 	record->slot_zero = 0;
 	__builtin_memset(&record->operands, 0, sizeof(record->operands));
-	record->operands.arg_offset = FLAK_NONE;
 	record->operands.new_fd = -1;
 	record->operands.op = FLAK_OP_OPERANDS;
 	return &record->operands;

@@ -152,10 +152,12 @@ int exit_descriptor(struct task_state *state, long ret, u64 now)
 	operands = reserve_long(task_id_of(task, state), state, state->op == FLAK_OP_LSEEK && ret > 0 ? 0 : ret, now);
 	if (!operands)
 		return 0;
-	if (state->op == FLAK_OP_LSEEK)
+	if (state->op == FLAK_OP_LSEEK) {
 		operands->arg_offset = ARG2(regs);
-	else
+		operands->has = FLAK_HAS_ARG_OFFSET;
+	} else {
 		operands->new_fd = ret < 0 ? -1 : ret;
+	}
 	submit_long(operands);
 	return 0;
 }

@@ -18,6 +18,8 @@
 #include "names.bpf.h"
 #include "vma.bpf.h"
 
+const volatile bool has_page_hooks = false; /* flak_map_pages and flak_filemap are attached */
+
 static __always_inline void begin_fault(struct task_struct *task, u64 addr, u64 vma, u32 flags, bool has_regs)
 {
 	struct task_state *state = state_of(task);
@@ -28,6 +30,7 @@ static __always_inline void begin_fault(struct task_struct *task, u64 addr, u64 
 	if (!(flags & FAULT_FLAG_TRIED && state->fault.is_active && state->fault.addr == addr)) {
 		state->fault.start_ns = bpf_ktime_get_boot_ns();
 		state->fault.page_count = 0;
+		state->fault.maj_flt = task->maj_flt;
 	}
 	state->fault.addr = addr;
 	state->fault.vma = vma;
@@ -51,6 +54,11 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 	if (!file || ref_of_mapped(state, file, &ref))
 		return;
 	offset = offset_in_mapping(vma_addr, addr & ~((1ULL << PAGE_SHIFT) - 1));
+	/* A write to a page that is mapped already (do_wp_page) passes neither hook and maps that page alone. */
+	if (has_page_hooks && !fault->page_count && fault->flags & FAULT_FLAG_WRITE) {
+		fault->first_page = offset >> PAGE_SHIFT;
+		fault->page_count = 1;
+	}
 	/* VM_FAULT_COMPLETED has dropped the lock by now: the mapping must still be what it was when its file was read. */
 	if (kaddr(vma_addr, struct vm_area_struct, vm_file) != file || addr < kread(vma, vm_start) ||
 	    addr >= kread(vma, vm_end)) {
@@ -149,7 +157,12 @@ int BPF_PROG(flak_pf_kernel, unsigned long addr, struct pt_regs *regs, unsigned 
 	return 0;
 }
 
-static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool is_major)
+/*
+ * Runs at PAGE_FAULTS_MAJ and at PAGE_FAULTS_MIN. Which of them it is tells the task's own count, which the kernel has
+ * just raised.
+ */
+SEC("?perf_event")
+int flak_fault_end(struct bpf_perf_event_data *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state;
@@ -166,22 +179,11 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool is_ma
 		state->fault.start_ns = FLAK_NONE; /* another fault came between: its beginning is not known */
 	vma = state->fault.vma ?: find_mapping(ctx->addr);
 	if (vma)
-		complete_fault(task, state, ctx->addr, vma, is_major, !is_user_mode(&ctx->regs));
+		complete_fault(task, state, ctx->addr, vma, task->maj_flt != state->fault.maj_flt,
+			       !is_user_mode(&ctx->regs));
 	else
 		count(vma_misses);
 	return 0;
-}
-
-SEC("?perf_event")
-int flak_fault_maj(struct bpf_perf_event_data *ctx)
-{
-	return accounted(ctx, true);
-}
-
-SEC("?perf_event")
-int flak_fault_min(struct bpf_perf_event_data *ctx)
-{
-	return accounted(ctx, false);
 }
 
 /* How many pages: the window of fault-around, unless the page had to be brought in by itself. */

@@ -120,7 +120,7 @@ _Static_assert(sizeof(struct flak_access) == 64, "flak_access is one slot");
 struct flak_operands {
 	__u64 addr;	     /* address of the mapping after the call */
 	__u64 old_addr;	     /* mremap: address before it */
-	__u64 arg_offset;    /* the offset the program passed, FLAK_NONE when it passed none */
+	__u64 arg_offset;    /* the offset the program passed; any value is one, even -1 */
 	__u32 prot;	     /* PROT_* */
 	__u32 map_flags;     /* MAP_* or MREMAP_* */
 	__u32 open_flags;    /* O_* */
@@ -142,6 +142,7 @@ enum flak_has {
 	FLAK_HAS_OPEN_FLAGS = 0x8,
 	FLAK_HAS_MODE = 0x10,
 	FLAK_HAS_RET64 = 0x20, /* addr is the result, which flak_access.ret cannot hold (copy_file_range on NFS) */
+	FLAK_HAS_ARG_OFFSET = 0x40,
 };
 
 /*

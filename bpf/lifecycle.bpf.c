@@ -44,11 +44,11 @@ int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 	 * iterator that adopts the parent right now is not undone.
 	 */
 	if (is_process)
-		clear_target(child->tgid);
+		swap_bit(targets, child->tgid, false);
 	if (!is_target(parent))
 		return 0;
-	if (is_process && follow_children && add_target(child->tgid))
-		__sync_fetch_and_add(&live_processes, 1);
+	if (is_process && follow_children)
+		add_target(child->tgid);
 	state = state_of(parent);
 	if (!state)
 		return 0;
@@ -80,8 +80,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 
 	if (armed_tgid && armed_tgid == (u32)task->tgid) {
 		armed_tgid = 0;
-		if (add_target(task->tgid))
-			__sync_fetch_and_add(&live_processes, 1);
+		add_target(task->tgid);
 	}
 	if (!is_target(task))
 		return 0;
@@ -131,7 +130,7 @@ int flak_exit_task(u64 *ctx)
 	 */
 	is_last = has_group_dead ? (bool)ctx[1] : task->signal->live.counter == 0;
 	if (is_last)
-		__sync_fetch_and_add(&live_processes, -1);
+		count_ended(task->tgid);
 	state = state_of(task);
 	if (!state)
 		return 0;

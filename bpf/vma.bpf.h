@@ -18,14 +18,23 @@
 /* A tree of n levels holds at least 5^n mappings when half full; sysctl vm.max_map_count is 65,530 by default. */
 #define MAPLE_MAX_DEPTH 10
 
-static __always_inline u64 maple_child(u64 entry, u64 addr, bool *is_leaf)
+struct maple_walk {
+	u64 addr;
+	u64 entry; /* a node, at the end what the leaf holds */
+	u32 is_leaf;
+	u32 pad;
+};
+
+/* One level down: the slot whose range holds the address. */
+static long maple_step(u32 level, void *context)
 {
-	u32 type = (entry >> 3) & 0xf;
-	u64 node = entry & ~MAPLE_NODE_MASK;
+	struct maple_walk *walk = context;
+	u32 type = (walk->entry >> 3) & 0xf;
+	u64 node = walk->entry & ~MAPLE_NODE_MASK;
 	u64 pivots, slots;
 	u32 i, last;
 
-	*is_leaf = type <= MAPLE_LEAF_64;
+	walk->is_leaf = type <= MAPLE_LEAF_64;
 	if (type == MAPLE_ARANGE_64) {
 		pivots = node + bpf_core_field_offset(struct maple_arange_64, pivot);
 		slots = node + bpf_core_field_offset(struct maple_arange_64, slot);
@@ -35,8 +44,9 @@ static __always_inline u64 maple_child(u64 entry, u64 addr, bool *is_leaf)
 		slots = node + bpf_core_field_offset(struct maple_range_64, slot);
 		last = bpf_core_field_size(struct maple_range_64, pivot) / 8;
 	}
+	walk->entry = 0;
 	if (load_u64(node) == node) /* a dead node's parent is itself: replaced under us */
-		return 0;
+		return 1;
 	for (i = 0; i < 15; i++) {
 		u64 pivot;
 
@@ -44,37 +54,32 @@ static __always_inline u64 maple_child(u64 entry, u64 addr, bool *is_leaf)
 			break;
 		pivot = load_u64(pivots + i * 8);
 		/* A pivot is the last index of its slot; zero behind the first means that the rest is not used. */
-		if (pivot >= addr || (!pivot && i))
+		if (pivot >= walk->addr || (!pivot && i))
 			break;
 	}
-	return load_u64(slots + i * 8);
+	walk->entry = load_u64(slots + i * 8);
+	return walk->is_leaf || !walk->entry;
 }
 
 /* struct vm_area_struct * of the current task that holds the address, 0 when there is none. */
 __noinline u64 find_mapping(u64 addr)
 {
 	u64 mm = kaddr(bpf_get_current_task_btf(), struct task_struct, mm);
+	struct maple_walk walk = {.addr = addr};
 	struct vm_area_struct *vma;
-	bool is_leaf = false;
-	u64 entry;
-	u32 depth;
 
 	if (!mm)
 		return 0;
-	entry = kaddr(mm, struct mm_struct, mm_mt.ma_root);
-	if ((entry & 3) != 2 || entry < 4096) /* xa_is_node(): a root that is no node holds index 0 only */
+	walk.entry = kaddr(mm, struct mm_struct, mm_mt.ma_root);
+	if ((walk.entry & 3) != 2 || walk.entry < 4096) /* xa_is_node(): a root that is no node holds index 0 only */
 		return 0;
-	for (depth = 0; depth < MAPLE_MAX_DEPTH && entry; depth++) {
-		entry = maple_child(entry, addr, &is_leaf);
-		if (is_leaf)
-			break;
-	}
-	if (!is_leaf || !entry || entry & 3)
+	bpf_loop(MAPLE_MAX_DEPTH, maple_step, &walk, 0);
+	if (!walk.is_leaf || !walk.entry || walk.entry & 3)
 		return 0;
-	vma = kcast(struct vm_area_struct, entry);
+	vma = kcast(struct vm_area_struct, walk.entry);
 	if (addr < kread(vma, vm_start) || addr >= kread(vma, vm_end))
 		return 0;
-	return entry;
+	return walk.entry;
 }
 
 /* Byte in the file that a mapping shows at an address. */

@@ -89,6 +89,7 @@ class Has(IntFlag):
     OPEN_FLAGS = 0x8
     MODE = 0x10
     RET64 = 0x20
+    ARG_OFFSET = 0x40
 
 
 class Meta(IntEnum):

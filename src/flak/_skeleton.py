@@ -24,9 +24,8 @@ PROGRAMS: dict[str, str] = {
     "flak_exec": "tp_btf/sched_process_exec",
     "flak_exit": "tp_btf/sys_exit",
     "flak_exit_task": "tp_btf/sched_process_exit",
+    "flak_fault_end": "perf_event",
     "flak_fault_in": "fentry/handle_mm_fault",
-    "flak_fault_maj": "perf_event",
-    "flak_fault_min": "perf_event",
     "flak_fault_out": "fexit/handle_mm_fault",
     "flak_fds": "iter/task_file",
     "flak_filemap": "tp_btf/mm_filemap_fault",
@@ -52,6 +51,7 @@ MAPS: tuple[str, ...] = (
 
 VARIABLES: dict[str, Variable] = {
     "adopted_count": Variable(".bss", "I", 4, 1),
+    "alive": Variable(".bss", "Q", 8, 65536),
     "all_files": Variable(".rodata", "?", 1, 1),
     "arm_only": Variable(".bss", "I", 4, 1),
     "armed_tgid": Variable(".bss", "I", 4, 1),
@@ -60,6 +60,7 @@ VARIABLES: dict[str, Variable] = {
     "follow_children": Variable(".rodata", "?", 1, 1),
     "found_roots": Variable(".bss", "I", 4, 1),
     "has_group_dead": Variable(".rodata", "?", 1, 1),
+    "has_page_hooks": Variable(".rodata", "?", 1, 1),
     "has_rdonly_cast": Variable(".rodata", "?", 1, 1),
     "live_processes": Variable(".bss", "i", 4, 1),
     "next_file_id": Variable(".bss", "I", 4, 1),
@@ -83,6 +84,7 @@ class Config:
     all_files: bool = False
     follow_children: bool = True
     has_group_dead: bool = False
+    has_page_hooks: bool = False
     has_rdonly_cast: bool = False
     self_pid_ns: int = 0
     self_tgid: int = 0

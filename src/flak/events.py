@@ -45,7 +45,8 @@ _RESTART = range(-516, -511)  # ERESTARTSYS … ERESTART_RESTARTBLOCK: the kerne
 
 def escape(name: bytes) -> str:
     """Text of a name of any bytes that is safe to print: unprintable characters, backslashes and bytes that are not
-    UTF-8 become backslash escapes, so that no name can move a cursor, forge a line or hide its direction.
+    UTF-8 become backslash escapes, so that no name can move a cursor, forge a line or hide its direction. \\xNN is a
+    byte, \\uNNNN a character: no two names look the same.
     """
     text = name.decode("utf-8", "surrogateescape")
     if text.isprintable() and "\\" not in text:
@@ -62,7 +63,7 @@ def _escape_character(c: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
-        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     )
 
 

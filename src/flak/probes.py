@@ -1,15 +1,18 @@
 """Which hook serves which concern: alternatives in order, what they need of the kernel, what is lost without.
 
 No kernel version is compared: BTF is asked, and where BTF can't tell, the load or the attach is tried and the next
-alternative taken. Used by session.
+alternative taken. `attach()` does so and says what came of it. Used by session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from flak.bpf import Btf
+from flak._records import LAYOUTS
+from flak.bpf import BpfObject, Btf, object_bytes
+from flak.errors import AttachError, LoadError, NotPermitted
+from flak.wire import compare_layouts
 
 PAGE_FAULTS_MIN, PAGE_FAULTS_MAJ = 5, 6  # enum perf_sw_ids
 
@@ -34,7 +37,7 @@ class Alternative:
         return self.programs + tuple(program for program, _ in self.software_events)
 
 
-_ACCOUNTED = (("flak_fault_maj", PAGE_FAULTS_MAJ), ("flak_fault_min", PAGE_FAULTS_MIN))
+_ACCOUNTED = (("flak_fault_end", PAGE_FAULTS_MAJ), ("flak_fault_end", PAGE_FAULTS_MIN))
 
 FAULTS = (
     Alternative(
@@ -70,3 +73,86 @@ LOST_WITHOUT = {
     "pages per fault": "how many pages a fault maps (page_count)",
 }
 """By concern, what a report cannot show when nothing serves it."""
+
+
+@dataclass
+class Hooks:
+    """The loaded object with its hooks on. `served`: concern → hook; `missing`: concern → what is lost, and why."""
+
+    bpf: BpfObject
+    served: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def attach(
+    settings: Mapping[str, int | bytes],
+    sizes: Mapping[str, int],
+    *,
+    wants_faults: bool,
+    wants_latency: bool,
+    choose_calls: Callable[[bytes], bytes],
+) -> Hooks:
+    """Load the object and attach what is wanted, page faults in the first way that this kernel allows.
+
+    settings: values of `const volatile` variables by name; what only the kernel can answer is added here.
+    sizes: entries or bytes of maps by name. choose_calls: the table of system calls → the same without unwanted ones.
+    Raises NotSupported, NotPermitted, LoadError, AttachError and SchemaMismatch.
+    """
+    with Btf.of_kernel() as btf:
+        ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
+        has_pages = FAULT_PAGES.is_possible(btf)
+        settings = {
+            **settings,
+            "has_rdonly_cast": btf.has_function("bpf_rdonly_cast"),
+            "has_group_dead": btf.tracepoint_arguments("sched_process_exit") > 1,
+        }
+    refusal = "this kernel has none of the hooks"
+    for way in [*ways, None]:
+        pages = FAULT_PAGES if way and has_pages else None
+        try:
+            bpf = _attach_with(settings, sizes, way, pages, wants_latency, choose_calls)
+        except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
+            if way is None:
+                raise
+            refusal = error.message.splitlines()[0]
+            continue
+        hooks = Hooks(bpf)
+        hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
+        hooks.served["system calls"] = "sys_enter and sys_exit" if wants_latency else "sys_exit"
+        if wants_faults:
+            for concern, alternative in (("page faults", way), ("pages per fault", pages)):
+                if alternative:
+                    hooks.served[concern] = alternative.name
+                else:
+                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({refusal})"
+        return hooks
+    raise AssertionError("the last way, None, either returns or raises")
+
+
+def _attach_with(
+    settings: Mapping[str, int | bytes],
+    sizes: Mapping[str, int],
+    way: Alternative | None,
+    pages: Alternative | None,
+    wants_latency: bool,
+    choose_calls: Callable[[bytes], bytes],
+) -> BpfObject:
+    calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
+    programs = [*PROCESSES, *calls, *(way.programs if way else ()), *(pages.programs if pages else ())]
+    bpf = BpfObject(object_bytes())
+    try:
+        compare_layouts({name: bpf.btf.layout(name) for name in LAYOUTS})
+        bpf.configure(settings)
+        bpf.configure({"has_page_hooks": bool(pages), "op_of_nr": choose_calls(bpf.initial("op_of_nr"))})
+        for name, size in sizes.items():
+            bpf.set_size(name, size)
+        bpf.select([*programs, *ITERATORS, *(way.all_programs if way else ())])
+        bpf.load()
+        for name in programs:  # processes first: a child that slips between would never be traced
+            bpf.attach(name)
+        for name, config in way.software_events if way else ():
+            bpf.attach_software_event(name, config)
+    except BaseException:
+        bpf.close()
+        raise
+    return bpf

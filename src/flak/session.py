@@ -13,19 +13,20 @@ import platform
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from flak import __version__, probes
-from flak._records import COUNTERS, FORMAT_VERSION, LAYOUTS, MAX_CPUS, SLOT_SIZE, CountersRecord, Op
-from flak.bpf import BpfObject, Btf, Ring, object_bytes, possible_cpus
-from flak.errors import AttachError, LoadError, NotPermitted, OutputError, TargetError, UsageError
+from flak._records import FORMAT_VERSION, Op
+from flak.bpf import BpfObject
+from flak.drain import Drain, Round
+from flak.errors import OutputError, TargetError, UsageError
 from flak.events import Batch, Counters, Event, Tables
+from flak.tally import Tally
 from flak.target import Command, Target, describe
-from flak.wire import Decoder, compare_layouts, count_accesses, count_process_events, size_of_accesses
+from flak.wire import Decoder, count_accesses, count_process_events, size_of_accesses
 
 POLL_S = 0.005  # idle poll of the rings: 0.9 % of a CPU
 META_RING_SIZE = 4 << 20
@@ -43,10 +44,6 @@ EVENT_GROUPS: dict[str, frozenset[Op]] = {
     "process": frozenset({Op.FORK, Op.EXEC, Op.EXIT}),
 }
 """What `events` selects, by the names of the option --events."""
-
-
-Round = tuple[list[memoryview], memoryview]
-"""What one drain found: payloads of the meta ring, and slots of the access ring, where they lie."""
 
 
 class RawWriter(Protocol):
@@ -112,21 +109,18 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._command: Command | None = None
         self._targets: list[Target] = []
-        self._bpf: BpfObject | None = None
+        self._tally: Tally | None = None  # from here to _drain: there while the object is loaded
+        self._bpf: BpfObject
+        self._drain: Drain
         self._is_stopping = False
         self._is_over = False
         self._started = 0.0
         self._ended = 0.0
         self._anchor = (0, 0)
-        self._received = 0
-        self._written = 0
         self._taken = 0  # accesses handed on, while max_events limits them
-        self._is_cut = False
-        self._meta_end = 0
-        self._filtered: Counter[str] = Counter()
-        self._user_lost: Counter[str] = Counter()
         self._misses = 0
         self._final: Counters | None = None
+        self._final_sequences: dict[int, tuple[int, int]] = {}
 
     # --- entering and leaving
 
@@ -134,6 +128,7 @@ class Session:
         try:
             self._start()
         except BaseException:
+            self._tally = None
             self._stack.close()
             raise
         return self
@@ -141,8 +136,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish_counters()
-        self._bpf = None
+        self._finish()
+        self._tally = None
         self._stack.close()
 
     def close(self) -> None:
@@ -154,131 +149,77 @@ class Session:
         if self._argv:
             # Before the object is loaded: a fork would copy its mappings, and the child must hold none of them.
             self._command = self._stack.enter_context(Command(self._argv, user=self._user, stdout=self._stdout))
-        self._bpf = self._load()
-        self._accesses = self._ring("accesses")
-        self._meta = self._ring("meta")
-        self._rows = self._bpf.variable("counters")
-        self._stack.callback(self._rows.release)
-        self._live = self._bpf.variable("live_processes").cast("i")
-        self._armed = self._bpf.variable("armed_tgid").cast("I")
-        self._stack.callback(self._live.release)
-        self._stack.callback(self._armed.release)
-        self._started = time.monotonic()
-        self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
-        self._choose_targets()
-        if self._command:
-            self._command.release()
-
-    def _load(self) -> BpfObject:
-        """The object, loaded and attached, with the first way to see page faults that this kernel lets us have."""
-        image = object_bytes()
-        with Btf.of_kernel() as btf:
-            ways: list[probes.Alternative | None] = [w for w in probes.FAULTS if w.is_possible(btf)]
-            has_pages = probes.FAULT_PAGES.is_possible(btf)
-            settings = {
-                "has_rdonly_cast": btf.has_function("bpf_rdonly_cast"),
-                "has_group_dead": btf.tracepoint_arguments("sched_process_exit") > 1,
+        hooks = probes.attach(
+            {
                 "self_pid_ns": Path("/proc/self/ns/pid").stat().st_ino,
                 "self_tgid": os.getpid(),
                 "follow_children": self._follow,
                 "all_files": self._all_files,
-            }
-        ways = [*ways, None] if "fault" in self._events else [None]
-        for way in ways:
-            try:
-                return self._load_with(image, settings, way, has_pages)
-            except (LoadError, AttachError, NotPermitted):  # some kernels refuse fentry as if for want of a capability
-                if way is None:
-                    raise
-        raise AssertionError("the last way, None, either returns or raises")
-
-    def _load_with(
-        self, image: bytes, settings: Mapping[str, int], way: probes.Alternative | None, has_pages: bool
-    ) -> BpfObject:
-        calls = (probes.CALL_ENTER, probes.CALL_EXIT) if self._has_latency else (probes.CALL_EXIT,)
-        hooks = [*probes.PROCESSES, *calls]
-        if way:
-            hooks += way.programs
-            if has_pages:
-                hooks += probes.FAULT_PAGES.programs
-        bpf = BpfObject(image)
-        try:
-            compare_layouts({name: bpf.btf.layout(name) for name in LAYOUTS})
-            bpf.configure({**settings, "op_of_nr": self._wanted_calls(bpf.initial("op_of_nr"))})
-            bpf.set_size("accesses", self._buffer_size)
-            bpf.set_size("meta", META_RING_SIZE)
-            bpf.select([*hooks, *probes.ITERATORS, *(way.all_programs if way else ())])
-            bpf.load()
-            for name in hooks:  # processes first: a child that slips between would never be traced
-                bpf.attach(name)
-            for name, config in way.software_events if way else ():
-                bpf.attach_software_event(name, config)
-        except BaseException:
-            bpf.close()
-            raise
-        self._stack.callback(bpf.close)
-        self.served = {
-            "processes": "sched_process_fork, sched_process_exec, sched_process_exit",
-            "system calls": "sys_enter and sys_exit" if self._has_latency else "sys_exit",
-        }
-        if "fault" in self._events:
-            self._note("page faults", way)
-            self._note("pages per fault", probes.FAULT_PAGES if way and has_pages else None)
-        return bpf
-
-    def _note(self, concern: str, way: probes.Alternative | None) -> None:
-        if way:
-            self.served[concern] = way.name
+            },
+            {"accesses": self._buffer_size, "meta": META_RING_SIZE},
+            wants_faults="fault" in self._events,
+            wants_latency=self._has_latency,
+            choose_calls=self._wanted_calls,
+        )
+        self._bpf, self.served, self.missing = hooks.bpf, hooks.served, hooks.missing
+        self._stack.callback(self._bpf.close)
+        rings = [self._bpf.ring(name) for name in ("accesses", "meta")]
+        for ring in rings:
+            self._stack.callback(ring.close)
+        self._drain = Drain(*rings)
+        self._tally = Tally(self._shared("counters"))
+        self._live = self._shared("live_processes", "i")
+        self._armed = self._shared("armed_tgid", "I")
+        self._started = time.monotonic()
+        self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
+        if self._command:
+            self._arm(self._command)
+            self._command.release()
         else:
-            self.missing[concern] = probes.LOST_WITHOUT[concern]
+            self._adopt()
 
     def _wanted_calls(self, op_of_nr: bytes) -> bytes:
         """The table of calls without those nobody asked for. Entries that are no operation (renames) stay."""
         unwanted = {op for name, ops in EVENT_GROUPS.items() if name not in self._events for op in ops}
         return bytes(0 if op in unwanted else op for op in op_of_nr)
 
-    def _ring(self, name: str) -> Ring:
-        assert self._bpf
-        ring = self._bpf.ring(name)
-        self._stack.callback(ring.close)
-        return ring
+    def _shared(self, name: str, code: Literal["B", "i", "I"] = "B") -> memoryview[int]:
+        """A variable of the programs as an array of `code` (struct), until the session is left."""
+        memory = self._bpf.variable(name).cast(code)
+        self._stack.callback(memory.release)
+        return memory
 
-    def _choose_targets(self) -> None:
-        """Make the chosen processes targets, their children too, and say what they have open and mapped."""
-        assert self._bpf
-        numbers = [self._command.pid] if self._command else list(self._pids)
-        self._poke("roots", b"".join(n.to_bytes(4, "little") for n in numbers))
-        self._poke("root_count", len(numbers).to_bytes(4, "little"))
-        self._poke("arm_only", int(self._command is not None).to_bytes(4, "little"))
-        if self._command:
-            self._bpf.run_iterator(probes.ADOPT)
-            if not self._armed[0]:
-                raise TargetError(f"process {self._command.pid} was not found by the kernel's task iterator")
-            return
-        # The fork hook is on. What forked before it is found by iterating until nobody is added any more.
+    def _choose(self, pids: Sequence[int], *, arm_only: bool) -> None:
+        """Tell the iterator which processes, by their numbers in our pid namespace, are the roots of the trace."""
+        self._shared("roots", "I")[: len(pids)] = memoryview(b"".join(n.to_bytes(4, "little") for n in pids)).cast("I")
+        self._shared("root_count", "I")[0] = len(pids)
+        self._shared("arm_only", "I")[0] = arm_only
+
+    def _arm(self, command: Command) -> None:
+        """Have the command traced from its exec on: what the child does until then is FLAK's own doing."""
+        self._choose([command.pid], arm_only=True)
+        self._bpf.run_iterator(probes.ADOPT)
+        if not self._armed[0]:
+            raise TargetError(f"process {command.pid} was not found by the kernel's task iterator")
+
+    def _adopt(self) -> None:
+        """Make the chosen processes and their children targets, and say what they have open and mapped."""
+        self._choose(self._pids, arm_only=False)
+        added = self._shared("adopted_count", "I")
         before = -1
-        while (added := self._peek("adopted_count")) != before:
-            before = added
+        while (
+            added[0] != before
+        ):  # The fork hook is on; what forked before it is found by going on till nobody is added.
+            before = added[0]
             self._bpf.run_iterator(probes.ADOPT)
-        if self._peek("found_roots") < len(numbers):
-            for target in self._targets:
-                describe(target.pid)  # says which one has ended
-            raise TargetError("FLAK does not trace itself")
         for target in self._targets:
-            if describe(target.pid).start_time != target.start_time:
+            now = describe(target.pid)  # says which one has ended meanwhile
+            if now.start_time != target.start_time:
                 raise TargetError(f"process {target.pid} ended, and its number was given to another")
+        if self._shared("found_roots", "I")[0] < len(self._pids):
+            raise TargetError("FLAK does not trace itself")
         self._bpf.run_iterator(probes.OPEN_FILES)
         self._bpf.run_iterator(probes.MAPPINGS)
-
-    def _poke(self, name: str, data: bytes) -> None:
-        assert self._bpf
-        with self._bpf.variable(name) as memory:
-            memory[: len(data)] = data
-
-    def _peek(self, name: str) -> int:
-        assert self._bpf
-        with self._bpf.variable(name) as memory:
-            return int.from_bytes(memory, "little")
 
     # --- what is traced
 
@@ -350,19 +291,15 @@ class Session:
 
     def rounds(self) -> Iterator[Batch]:
         """Each round that brought something. Names and tasks are learnt as it goes; `decode` makes events of it."""
-        for meta, slots in self._raw_rounds():
-            process_events = self.decoder.learn(b"".join(meta))
-            self._written += count_accesses(slots) + len(process_events)
-            yield Batch(bytes(slots), process_events)
+        for found, size in self._raw_rounds():
+            process_events = self.decoder.learn(b"".join(found.meta))
+            yield Batch(bytes(found.slots[:size]), process_events)
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of a round, without those of processes when nobody asked for them."""
         events = self.decoder.decode(batch)
-        if "process" in self._events or not batch.process_events:
+        if "process" in self._events:
             return events
-        unwanted = len(batch.process_events)
-        self._written -= unwanted
-        self._filtered["events"] += unwanted
         return [event for event in events if event.via != "sched"]
 
     def tail(self) -> list[Event]:
@@ -375,76 +312,55 @@ class Session:
         What could not be written is counted as `user_write_failed`; then the OutputError is raised.
         """
         next_counters = 0.0
-        for meta, slots in self._raw_rounds():
-            received = count_accesses(slots) + count_process_events(meta)
+        for found, size in self._raw_rounds():
             try:
-                writer.round(meta, [slots])
+                writer.round(found.meta, [found.slots[:size]])
             except OutputError:
-                self._user_lost["user_write_failed"] += received
+                failed = count_accesses(found.slots[:size]) + count_process_events(found.meta)
+                self._books.written -= failed
+                self._books.lost["user_write_failed"] += failed
                 self.stop()
                 raise
-            self._written += received
             if time.monotonic() >= next_counters:
                 next_counters = time.monotonic() + 1.0
                 writer.counters(self.stats, self.sequences())
 
-    def _raw_rounds(self) -> Iterator[Round]:
-        """Drain until the trace is over. The views are valid until the next round is asked for."""
+    def _raw_rounds(self) -> Iterator[tuple[Round, int]]:
+        """Drain until the trace is over: rounds, and how many bytes of their slots to take (see max_events)."""
         deadline = self._started + self._duration if self._duration is not None else None
         is_last = False
         while not is_last:
             is_last = self._should_end(deadline)
             if is_last:
                 self._stop_tracing()
-            found = self._take_round()
+            found = self._drain.take()
             if not found and not is_last:
                 time.sleep(POLL_S)
             while found:
                 try:
-                    yield from self._within_limit(found)
+                    yield found, self._enter_books(found)
                 finally:  # also when whoever iterates has seen enough
-                    self._give_back(found)
-                found = self._take_round() if is_last else None  # at the end: till nothing is left
-        self._finish_counters()
+                    self._drain.give_back(found)
+                found = self._drain.take() if is_last else None  # at the end: till nothing is left
+        self._finish()
 
-    def _take_round(self) -> Round | None:
-        """What the rings hold now: payloads of the meta ring, and slots as they lie in the access ring."""
-        # A name is committed before the first access that refers to it, so once the meta ring is consumed up to where
-        # it stood *after* the accesses were looked at, all their names are known. A record that is still being written
-        # holds the accesses back for a round.
-        until = self._accesses.produced
-        meta_until = self._meta.produced
-        meta, self._meta_end = self._meta.records(meta_until)
-        slots = self._accesses.slots(until if self._meta_end >= meta_until else self._accesses.position, SLOT_SIZE)
-        if not meta and not slots:
-            return None
-        self._received += count_accesses(slots) + count_process_events(meta)
-        return meta, slots
-
-    def _give_back(self, found: Round) -> None:
-        """Let the kernel have the room of a round again."""
-        meta, slots = found
-        accesses_end = self._accesses.position + len(slots)
-        for view in meta:
-            view.release()
-        slots.release()
-        self._meta.release(self._meta_end)
-        self._accesses.release(accesses_end)
-
-    def _within_limit(self, found: Round) -> Iterator[Round]:
-        """The round, without what lies beyond `max_events`."""
-        meta, slots = found
-        if self._max_events is None:
-            yield found
-            return
-        n = count_accesses(slots)
-        room = max(self._max_events - self._taken, 0)
-        self._taken += min(n, room)
-        if n > room:
-            self._is_cut = True
-            self._filtered["max_events"] += n - room
-            slots = slots[: size_of_accesses(slots, room)]
-        yield meta, slots
+    def _enter_books(self, found: Round) -> int:
+        """Count a round as received and written, but for accesses beyond max_events; returns the bytes to take."""
+        books, size = self._books, len(found.slots)
+        accesses, events = count_accesses(found.slots), count_process_events(found.meta)
+        books.received += accesses + events
+        if "process" not in self._events:
+            books.filtered["events"] += events
+            events = 0
+        if self._max_events is not None:
+            room = max(self._max_events - self._taken, 0)
+            if accesses > room:
+                books.is_cut = True
+                books.filtered["max_events"] += accesses - room
+                accesses, size = room, size_of_accesses(found.slots, room)
+            self._taken += accesses
+        books.written += accesses + events
+        return size
 
     def _should_end(self, deadline: float | None) -> bool:
         if self._is_stopping or (deadline is not None and time.monotonic() >= deadline):
@@ -457,7 +373,6 @@ class Session:
 
     def _stop_tracing(self) -> None:
         """Hooks off; calls that have not returned become records."""
-        assert self._bpf
         if self._is_over:
             return
         self._misses = self._bpf.recursion_misses()
@@ -467,75 +382,41 @@ class Session:
         self._bpf.run_iterator(probes.PENDING)
         self._is_over = True
 
-    def _finish_counters(self) -> None:
+    def _finish(self) -> None:
         """The run's counters, once and for all. Records that nobody took are drained and counted as lost."""
-        if self._final or not self._bpf:
+        if self._final or not self._tally:
             return
         self._stop_tracing()
-        before = self._received
-        while found := self._take_round():
-            self._give_back(found)
-        if abandoned := self._received - before:
-            self._is_cut = True
-            self._user_lost["user_abandoned"] += abandoned
-        self._final = self._count()
+        while found := self._drain.take():
+            abandoned = count_accesses(found.slots) + count_process_events(found.meta)
+            self._books.received += abandoned
+            self._books.lost["user_abandoned"] += abandoned
+            self._books.is_cut = True
+            self._drain.give_back(found)
+        self._final_sequences = self._books.sequences()
+        self._final = self._books.counters(recursion_misses=self._misses, is_complete=True)
 
     # --- counting
 
     @property
+    def _books(self) -> Tally:
+        assert self._tally, "not entered"
+        return self._tally
+
+    @property
     def stats(self) -> Counters:
         """The counters so far; after the trace, final."""
-        return self._final or self._count()
-
-    def _count(self) -> Counters:
-        rows = self._counter_rows().values()
-        total = CountersRecord(*(sum(column) for column in zip(*rows, strict=True))) if rows else None
-        if not self._bpf or not total:
-            return Counters(is_complete=self._is_over)
-        lost = {
-            "ring_full": total.lost_ring_full,
-            "meta_full": total.lost_meta_full,
-            "state_full": total.lost_state_full,
-            **self._user_lost,
-        }
-        not_decoded = {
-            "compat32": total.not_decoded_compat32,
-            "gup_fault": total.not_decoded_gup_fault,
-            "io_uring": total.not_decoded_io_uring,
-            "aio": total.not_decoded_aio,
-            "copy": total.not_decoded_copy,
-            "fault_without_mapping": total.vma_misses,
-        }
-        return Counters(
-            matched=total.matched + total.meta_matched,
-            submitted=total.submitted + total.meta_submitted,
-            received=self._received,
-            written=self._written,
-            lost={cause: n for cause, n in lost.items() if n},
-            filtered={what: n for what, n in self._filtered.items() if n},
-            not_decoded={what: n for what, n in not_decoded.items() if n},
-            excluded_self=total.excluded_self,
-            recursion_misses=self._misses if self._is_over else self._bpf.recursion_misses(),
-            is_complete=self._is_over,
-        )
-
-    def _counter_rows(self) -> dict[int, CountersRecord]:
-        """Counters of each CPU that has any, as they stand in shared memory."""
-        found = {}
-        for cpu in possible_cpus() if self._bpf else ():
-            row = CountersRecord(*COUNTERS.unpack_from(self._rows, cpu % MAX_CPUS * COUNTERS.size))
-            if any(row):
-                found[cpu] = row
-        return found
+        if self._final or not self._tally:
+            return self._final or Counters(is_complete=False)
+        misses = self._misses if self._is_over else self._bpf.recursion_misses()
+        return self._tally.counters(recursion_misses=misses, is_complete=False)
 
     def sequences(self) -> dict[int, tuple[int, int]]:
         """Per CPU, how many numbers were given out so far: to accesses, to process events.
 
         Empty when part of the run was left out on purpose: numbers that are missing are then no loss.
         """
-        if self._is_cut:
-            return {}
-        return {cpu: (row.matched, row.meta_matched) for cpu, row in self._counter_rows().items()}
+        return self._final_sequences if self._final else self._books.sequences()
 
 
 def _read(path: str) -> str:

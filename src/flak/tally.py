@@ -1,0 +1,79 @@
+"""The book-keeping of a run: what the kernel matched, sent and lost, what user space received, wrote and left out.
+
+The kernel's rows are memory shared with the programs (struct flak_counters in bpf/flak.h), one for each CPU; the
+equations they must satisfy together with ours stand in docs/architecture.md. Used by session.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from flak._records import COUNTERS, MAX_CPUS, CountersRecord
+from flak.bpf import possible_cpus
+from flak.events import Counters
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Counts of one run.
+
+    received, written: events taken out of the rings, events handed on. filtered, lost: events left out on purpose and
+    by failure, by cause; causes of loss begin with "user_". is_cut: part of the run was left out, so that numbers that
+    are missing are no loss.
+    """
+
+    def __init__(self, rows: memoryview) -> None:
+        self._rows = rows
+        self.received = 0
+        self.written = 0
+        self.filtered: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.is_cut = False
+
+    def counters(self, *, recursion_misses: int, is_complete: bool) -> Counters:
+        """All of it as the counters object."""
+        rows = self._rows_by_cpu().values()
+        if not rows:
+            return Counters(recursion_misses=recursion_misses, is_complete=is_complete)
+        total = CountersRecord(*(sum(column) for column in zip(*rows, strict=True)))
+        lost = {
+            "ring_full": total.lost_ring_full,
+            "meta_full": total.lost_meta_full,
+            "state_full": total.lost_state_full,
+            **self.lost,
+        }
+        not_decoded = {
+            "compat32": total.not_decoded_compat32,
+            "gup_fault": total.not_decoded_gup_fault,
+            "io_uring": total.not_decoded_io_uring,
+            "aio": total.not_decoded_aio,
+            "copy": total.not_decoded_copy,
+            "fault_without_mapping": total.vma_misses,
+        }
+        return Counters(
+            matched=total.matched + total.meta_matched,
+            submitted=total.submitted + total.meta_submitted,
+            received=self.received,
+            written=self.written,
+            lost={cause: n for cause, n in lost.items() if n},
+            filtered={what: n for what, n in self.filtered.items() if n},
+            not_decoded={what: n for what, n in not_decoded.items() if n},
+            excluded_self=total.excluded_self,
+            recursion_misses=recursion_misses,
+            is_complete=is_complete,
+        )
+
+    def sequences(self) -> dict[int, tuple[int, int]]:
+        """Per CPU, how many numbers were given out so far: to accesses, to process events. Empty when it is cut."""
+        if self.is_cut:
+            return {}
+        return {cpu: (row.matched, row.meta_matched) for cpu, row in self._rows_by_cpu().items()}
+
+    def _rows_by_cpu(self) -> dict[int, CountersRecord]:
+        found = {}
+        for cpu in possible_cpus():
+            row = CountersRecord(*COUNTERS.unpack_from(self._rows, cpu % MAX_CPUS * COUNTERS.size))
+            if any(row):
+                found[cpu] = row
+        return found
