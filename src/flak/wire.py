@@ -1,0 +1,443 @@
+"""Bytes of the two rings → events.
+
+What the kernel wrote (bpf/flak.h, `_records`) becomes the vocabulary of `events`: records of the meta ring fill the
+tables of a run, slots of the access ring become accesses, numbers that are missing become `Lost`. One code for live
+sessions and recordings. It knows nothing of rings, files and processes, and writes no bytes; its users are `session`
+and `tracefile`.
+"""
+
+from __future__ import annotations
+
+import gc
+import struct
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import compress, pairwise
+from operator import attrgetter
+from typing import NamedTuple
+
+from flak._records import (
+    ACCESS_SLOT,
+    LAYOUTS,
+    NAME,
+    OPERANDS_SLOT,
+    PROCESS,
+    SLOT_SIZE,
+    TASK,
+    Has,
+    Mark,
+    Meta,
+    NameFlag,
+    NameRecord,
+    Op,
+    OperandsRecord,
+    ProcessRecord,
+    TaskRecord,
+)
+from flak.errors import SchemaMismatch, TraceFileError
+from flak.events import CLASS_OF_OP, Access, Batch, Event, Exec, Exit, File, Fork, Lost, Operands, Tables, Task, escape
+
+__all__ = ["Buffer", "Decoder", "Layouts", "compare_layouts", "count_accesses", "count_process_events", "is_operands"]
+
+Buffer = bytes | memoryview
+
+Layouts = Mapping[str, tuple[int, Sequence[tuple[str, int, int]]]]
+"""Struct name → its size and its fields as (name, offset, size); all in bytes."""
+
+
+# Plain ints: arithmetic with enum members costs microseconds.
+_HAS_OPERANDS = int(Mark.HAS_OPERANDS)
+_HAS_ADDR, _HAS_PROT, _HAS_MAP_FLAGS = int(Has.ADDR), int(Has.PROT), int(Has.MAP_FLAGS)
+_HAS_OPEN_FLAGS, _HAS_MODE, _HAS_ARG_OFFSET = int(Has.OPEN_FLAGS), int(Has.MODE), int(Has.ARG_OFFSET)
+
+_CLAIMED, _TRUNCATED, _FAULT = int(NameFlag.CLAIMED), int(NameFlag.TRUNCATED), int(NameFlag.FAULT)
+_DETACHED, _WEAK = int(NameFlag.DETACHED), int(NameFlag.WEAK)
+_META_NAME, _META_TASK, _META_PROCESS = int(Meta.NAME), int(Meta.TASK), int(Meta.PROCESS)
+
+_META_HEAD = struct.Struct("<HH")
+_SMALLEST = {_META_NAME: NAME.size, _META_TASK: TASK.size, _META_PROCESS: PROCESS.size}
+
+# A slot ends with u16 op, u16 cpu. The high byte of op tells second slots from first: no access has 0xff there.
+_OP_HIGH = SLOT_SIZE - 3
+_OPERANDS = Op.OPERANDS >> 8
+_IS_ACCESS = bytes(high != _OPERANDS for high in range(256))
+
+# Places of u16 cpu and u32 seq in a slot, counted in their own size. Columns are read in native order: every machine
+# FLAK runs on is little endian.
+_CPU = (SLOT_SIZE - 2) // 2
+_SEQ = (SLOT_SIZE - 12) // 4
+
+_SEQ_MASK = 0xFFFF_FFFF
+_LATE_WINDOW = 1 << 20  # how far behind a number is late; further it has wrapped around
+_LATE_AT_ONCE = 8  # programs on one CPU that are preempted right behind one another between number and room
+
+
+class Decoder:
+    """Turns the bytes of one run into events. Give it every round, in order: `learn` its meta, `decode` its batch.
+
+    tables: what the ids stand for, filled by `learn`.
+    received: accesses and process events decoded so far.
+    unknown_records: records skipped because this version does not know their kind.
+    """
+
+    def __init__(self, tables: Tables | None = None) -> None:
+        self.tables = Tables() if tables is None else tables
+        self.received = 0
+        self.unknown_records = 0
+        self._file_ids: dict[tuple[int, int, int, bytes], int] = {}
+        self._classes: dict[int, type[Access]] = defaultdict(lambda: Access)
+        self._classes.update({int(op): cls for op, cls in CLASS_OF_OP.items()})
+        self._accesses = _Numbers("ring_full")
+        self._process_events = _Numbers("meta_full")
+        self._newest_ns = 0
+
+    @property
+    def late(self) -> int:
+        """Accesses and process events that came after they had been reported as lost; normally none."""
+        return self._accesses.late + self._process_events.late
+
+    def learn(self, meta: Buffer, at: int = 0) -> list[Event]:
+        """Takes a span of the meta ring's payloads; returns its Fork, Exec and Exit, in order.
+
+        Raises TraceFileError where a record's size cannot be; `at` is the span's place in its file, for the message.
+        """
+        happened: list[Event] = []
+        for kind, record in _records_of(meta, at):
+            if kind == _META_NAME:
+                self._learn_name(record)
+            elif kind == _META_TASK:
+                self._learn_task(record)
+            elif kind == _META_PROCESS and (event := self._process_event(record)):
+                happened.append(event)
+            else:
+                self.unknown_records += 1
+        return happened
+
+    def _learn_name(self, record: bytes) -> None:
+        name = NameRecord(*NAME.unpack_from(record))
+        is_claimed = bool(name.flags & _CLAIMED)
+        if name.file_id:
+            # Where dev, ino and generation do not tell files apart, files of two names may well be two.
+            weak = record[NAME.size :] if name.flags & _WEAK else b""
+            identity = (name.dev, name.ino, name.ino_gen, weak)
+            self.tables.files[name.file_id] = self._file_ids.setdefault(identity, name.file_id)
+        if name.path_id:
+            self.tables.paths[name.path_id] = File(
+                path_id=name.path_id,
+                file_id=self.tables.files.get(name.file_id, 0),
+                raw_path=_path_of(record[NAME.size :], name.flags),
+                dev_major=name.dev >> 20,
+                dev_minor=name.dev & 0xF_FFFF,
+                ino=name.ino,
+                ino_gen=name.ino_gen,
+                mode=name.mode,
+                marks=_marks_of(name.flags),
+                is_claimed=is_claimed,
+                file_size=None if is_claimed else name.file_size,
+            )
+
+    def _learn_task(self, record: bytes) -> None:
+        task = TaskRecord(*TASK.unpack_from(record))
+        self.tables.tasks[task.task_id] = Task(
+            task_id=task.task_id,
+            pid=task.pid,
+            tid=task.tid,
+            comm=escape(task.comm.partition(b"\0")[0]),
+            ns_pid=None if task.ns_pid == task.pid else task.ns_pid,
+            cgroup_id=task.cgroup_id or None,
+            start_time_ns=task.start_time_ns,
+            ppid=task.ppid,
+            uid=task.uid,
+        )
+
+    def _process_event(self, record: bytes) -> Event | None:
+        p = ProcessRecord(*PROCESS.unpack_from(record))
+        if p.op == Op.FORK:
+            return Fork(p.ts_ns, p.task_id, p.seq, p.cpu, self.tables, p.child_pid, p.child_tid)
+        if p.op == Op.EXEC:
+            argv0 = record[PROCESS.size :].partition(b"\0")[0]
+            return Exec(p.ts_ns, p.task_id, p.seq, p.cpu, self.tables, p.child_pid, p.file_id, p.path_id, argv0)
+        if p.op == Op.EXIT:
+            return Exit(p.ts_ns, p.task_id, p.seq, p.cpu, self.tables, p.exit_code, bool(p.is_last))
+        return None
+
+    def decode(self, batch: Batch) -> list[Event]:
+        """The round's events ordered by `ts_ns`, each `Lost` before the event that it was missed at.
+
+        When only a few numbers are missing, that is reported a batch later: until then they can still arrive.
+        Raises TraceFileError when `batch.slots` is not a whole number of slots.
+        """
+        collects = gc.isenabled()
+        gc.disable()  # it would walk the new events again and again, at twice the cost of making them
+        try:
+            accesses, cpus, numbers = self._decode_slots(memoryview(batch.slots))
+            happened: list[Event] = [
+                *self._accesses.check(cpus, numbers, accesses),
+                *self._process_events.check(*_numbers_of(batch.process_events), batch.process_events),
+                *batch.process_events,
+                *accesses,
+            ]
+            happened.sort(key=attrgetter("ts_ns"))
+        finally:
+            if collects:
+                gc.enable()
+        self.received += len(accesses) + len(batch.process_events)
+        if happened:
+            self._newest_ns = max(self._newest_ns, happened[-1].ts_ns)
+        return happened
+
+    def _decode_slots(self, slots: memoryview) -> tuple[list[Access], list[int], list[int]]:
+        """Accesses, and of each its CPU and number: as columns they cost a fifth of asking each event."""
+        # Hot path: no attribute chains, one call per record.
+        if len(slots) % SLOT_SIZE:
+            raise TraceFileError(f"{len(slots)} bytes are not a whole number of slots")
+        if not slots:
+            return [], [], []
+        classes, tables = self._classes, self.tables
+        high = slots[_OP_HIGH::SLOT_SIZE].tobytes()
+        rows: Iterable[tuple[int, ...]] = ACCESS_SLOT.iter_unpack(slots)
+        cpus = slots.cast("H")[_CPU :: SLOT_SIZE // 2].tolist()
+        numbers = slots.cast("I")[_SEQ :: SLOT_SIZE // 4].tolist()
+        has_second_slots = _OPERANDS in high
+        if has_second_slots:
+            is_access = high.translate(_IS_ACCESS)
+            rows = compress(rows, is_access)
+            cpus, numbers = list(compress(cpus, is_access)), list(compress(numbers, is_access))
+        accesses = [
+            classes[op](ts, latency, offset, size, ret, task, file, path, fd, seq, marks, op, cpu, tables)
+            for ts, latency, offset, size, ret, task, file, path, fd, seq, marks, op, cpu in rows
+        ]
+        if has_second_slots:
+            self._attach_operands(slots, high, accesses)
+        return accesses, cpus, numbers
+
+    def _attach_operands(self, slots: memoryview, high: bytes, accesses: list[Access]) -> None:
+        second_slots = [i for i, byte in enumerate(high) if byte == _OPERANDS]
+        for already, i in enumerate(second_slots):
+            owner = accesses[i - 1 - already] if i and high[i - 1] != _OPERANDS else None
+            if owner and owner.raw_marks & _HAS_OPERANDS:
+                owner.operands = _operands_at(slots, i * SLOT_SIZE)
+            else:
+                self.unknown_records += 1
+
+    def tail(self, final: Mapping[int, tuple[int, int]]) -> list[Lost]:
+        """What is missing after the last batch. `final`: CPU → how many accesses and how many process events were
+        numbered there; empty when nobody knows, then only what `decode` has yet to report.
+        """
+        accesses = self._accesses.tail({cpu: numbered for cpu, (numbered, _) in final.items()}, self._newest_ns)
+        events = self._process_events.tail({cpu: numbered for cpu, (_, numbered) in final.items()}, self._newest_ns)
+        return accesses + events
+
+
+class _Gap(NamedTuple):
+    """Numbers that are missing: `first` up to, not including, `end`; `ts_ns` is of the record after them."""
+
+    first: int
+    end: int
+    ts_ns: int
+
+    @property
+    def length(self) -> int:
+        """How many are missing."""
+        return self.end - self.first
+
+
+class _Numbers:
+    """What is missing from the numbers that the records of one ring carry.
+
+    Each CPU counts from 0; a record has the low 32 bits. A number is taken before room is reserved, so a program that
+    is preempted or interrupted in between delivers its number after higher ones, perhaps in the next batch. Hence a
+    gap of few numbers is held for a batch, and what arrives meanwhile is taken out of it. A longer one is a loss.
+    """
+
+    def __init__(self, cause: str) -> None:
+        self.late = 0
+        self._cause = cause
+        self._next: dict[int, int] = defaultdict(int)  # CPU → number expected, unwrapped
+        self._held: dict[int, list[_Gap]] = {}
+
+    def check(self, cpus: list[int], numbers: list[int], records: Sequence[Event]) -> list[Lost]:
+        """Takes a batch's records, in any order, with the CPU and the number of each; returns what is lost: its long
+        gaps, and the short ones of the batch before that it did not fill.
+        """
+        gaps, self._held = self._held, {}
+        for cpu, of_cpu in _by_cpu(cpus, numbers).items():
+            expected = self._next[cpu]
+            ordered = sorted(of_cpu)
+            if ordered[0] == expected & _SEQ_MASK and ordered[-1] - ordered[0] + 1 == len(ordered):
+                self._next[cpu] += len(ordered)  # nothing is missing: the usual case
+                continue
+            arrived = _unwrapped(of_cpu, expected)
+            news = bisect_left(arrived, expected)
+            gaps[cpu] = self._fill(gaps.get(cpu, []), arrived[:news])
+            self._next[cpu] = max(expected, arrived[-1] + 1)
+            holes = _holes(expected, arrived[news:], self._next[cpu])
+            if holes:
+                stamps = {e.seq: e.ts_ns for e in records if e.cpu == cpu}
+                new = [_Gap(first, end, stamps[end & _SEQ_MASK]) for first, end in holes]
+                gaps[cpu] += [gap for gap in new if gap.length > _LATE_AT_ONCE]
+                self._held[cpu] = [gap for gap in new if gap.length <= _LATE_AT_ONCE]
+        return self._all_lost(gaps)
+
+    def _fill(self, gaps: list[_Gap], arrived: list[int]) -> list[_Gap]:
+        """What of the gaps is still missing; `arrived` ascends."""
+        left = []
+        self.late += len(arrived)
+        for first, end, ts_ns in gaps:
+            inside = arrived[bisect_left(arrived, first) : bisect_left(arrived, end)]
+            self.late -= len(inside)
+            left += [_Gap(*hole, ts_ns) for hole in _holes(first, inside, end)]
+        return left
+
+    def tail(self, final: Mapping[int, int], ts_ns: int) -> list[Lost]:
+        """Gaps still held, and what each CPU numbered (`final`) after the last record that came."""
+        for cpu, numbered in final.items():
+            if numbered > self._next[cpu]:
+                self._held.setdefault(cpu, []).append(_Gap(self._next[cpu], numbered, ts_ns))
+                self._next[cpu] = numbered
+        held, self._held = self._held, {}
+        return self._all_lost(held)
+
+    def _all_lost(self, gaps_of: Mapping[int, Sequence[_Gap]]) -> list[Lost]:
+        return [
+            Lost(gap.ts_ns, cpu, gap.first & _SEQ_MASK, gap.length, self._cause)
+            for cpu, gaps in gaps_of.items()
+            for gap in gaps
+        ]
+
+
+def _numbers_of(records: Sequence[Event]) -> tuple[list[int], list[int]]:
+    return [record.cpu for record in records], [record.seq for record in records]
+
+
+def _by_cpu(cpus: list[int], numbers: list[int]) -> dict[int, list[int]]:
+    if not cpus:
+        return {}
+    if cpus.count(cpus[0]) == len(cpus):
+        return {cpus[0]: numbers}
+    groups: dict[int, list[int]] = defaultdict(list)
+    for cpu, number in zip(cpus, numbers, strict=True):
+        groups[cpu].append(number)
+    return groups
+
+
+def _unwrapped(numbers: list[int], expected: int) -> list[int]:
+    """Full numbers, ascending, of low halves: up to 2^20 behind the one expected (late), otherwise ahead of it."""
+    lowest = expected - _LATE_WINDOW
+    return sorted({lowest + ((number - lowest) & _SEQ_MASK) for number in numbers})
+
+
+def _holes(first: int, arrived: list[int], end: int) -> list[tuple[int, int]]:
+    """(first, end) of each run of numbers in `first` … `end` that is not in `arrived`, which ascends."""
+    return [(a + 1, b) for a, b in pairwise([first - 1, *arrived, end]) if b > a + 1]
+
+
+def _operands_at(slots: memoryview, at: int) -> Operands:
+    o = OperandsRecord(*OPERANDS_SLOT.unpack_from(slots, at))
+    return Operands(
+        addr=o.addr if o.has & _HAS_ADDR else None,
+        old_addr=o.old_addr or None,
+        arg_offset=o.arg_offset if o.has & _HAS_ARG_OFFSET else None,
+        prot=o.prot if o.has & _HAS_PROT else None,
+        map_flags=o.map_flags if o.has & _HAS_MAP_FLAGS else None,
+        open_flags=o.open_flags if o.has & _HAS_OPEN_FLAGS else None,
+        mode=o.mode if o.has & _HAS_MODE else None,
+        new_fd=None if o.new_fd < 0 else o.new_fd,
+        claim_id=o.claim_id,
+        other_file_id=o.other_file_id,
+        other_path_id=o.other_path_id,
+        call_id=o.call_id or None,
+    )
+
+
+def _records_of(meta: Buffer, at: int) -> Iterator[tuple[int, bytes]]:
+    """Each record of a span of meta payloads with its kind. Raises TraceFileError where a size cannot be."""
+    position = 0
+    while position < len(meta):
+        head = bytes(meta[position : position + _META_HEAD.size])
+        kind, size = _META_HEAD.unpack(head) if len(head) == _META_HEAD.size else (0, 0)
+        record = bytes(meta[position : position + size])
+        if size < _SMALLEST.get(kind, _META_HEAD.size) or len(record) < size:
+            raise TraceFileError(f"damaged at byte {at + position}: a meta record cannot be of {size} bytes")
+        yield kind, record
+        position += size
+
+
+def _path_of(names: bytes, flags: int) -> bytes:
+    """A path from names leaf first, each ended by NUL; a claimed string stays as it is."""
+    if flags & _CLAIMED:
+        return names.partition(b"\0")[0]
+    path = b"/".join(reversed([name for name in names.split(b"\0") if name]))
+    if flags & _TRUNCATED:
+        return "…/".encode() + path
+    return path if flags & _DETACHED else b"/" + path
+
+
+@cache
+def _marks_of(flags: int) -> Mark:
+    """Marks that hold for every access under the name. Deletion is not one: it has a time, so accesses carry it."""
+    marks = Mark(0)
+    if flags & _CLAIMED:
+        marks |= Mark.PATH_CLAIMED
+    if flags & _TRUNCATED:
+        marks |= Mark.PATH_TRUNCATED
+    if flags & _FAULT:
+        marks |= Mark.PATH_FAULT
+    return marks
+
+
+def is_operands(slot: Buffer) -> bool:
+    """The slot is the second one of an access."""
+    return slot[_OP_HIGH] == _OPERANDS
+
+
+def count_accesses(slots: Buffer) -> int:
+    """How many accesses a whole number of slots holds."""
+    high = memoryview(slots)[_OP_HIGH::SLOT_SIZE].tobytes()
+    return len(high) - high.count(_OPERANDS)
+
+
+def size_of_accesses(slots: Buffer, count: int) -> int:
+    """Bytes that the first `count` accesses take, their second slots included."""
+    high = memoryview(slots)[_OP_HIGH::SLOT_SIZE].tobytes()
+    seen = 0
+    for i, byte in enumerate(high):
+        seen += byte != _OPERANDS
+        if seen > count:
+            return i * SLOT_SIZE
+    return len(high) * SLOT_SIZE
+
+
+def count_process_events(payloads: Iterable[Buffer]) -> int:
+    """How many fork, exec and exit records meta payloads hold, one or several in each buffer. Raises TraceFileError
+    as `learn` does.
+    """
+    return sum(kind == _META_PROCESS for payload in payloads for kind, _ in _records_of(payload, 0))
+
+
+def compare_layouts(btf_layouts: Layouts) -> None:
+    """Raises SchemaMismatch unless the object's BTF has every struct of flak.h as this package knows it."""
+    for struct_name, (size, fields) in LAYOUTS.items():
+        if struct_name not in btf_layouts:
+            raise _mismatch(struct_name, "a struct", "nothing of that name")
+        actual_size, actual_fields = btf_layouts[struct_name]
+        actual = {name: (offset, size) for name, offset, size in actual_fields}
+        expected = {name: (offset, size) for name, offset, size in fields}
+        for name in [*expected, *actual]:
+            if expected.get(name) != actual.get(name):
+                raise _mismatch(f"{struct_name}.{name}", _place(expected.get(name)), _place(actual.get(name)))
+        if size != actual_size:
+            raise _mismatch(struct_name, f"{size} bytes", f"{actual_size} bytes")
+
+
+def _place(field: tuple[int, int] | None) -> str:
+    return f"{field[1]} bytes at {field[0]}" if field else "no such field"
+
+
+def _mismatch(what: str, expected: str, actual: str) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"{what}: this package expects {expected}, the BPF object has {actual}",
+        "rebuild the object: python build_bpf.py; if flak was installed by pip: pip install --force-reinstall flak",
+    )
