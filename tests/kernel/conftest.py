@@ -1,0 +1,109 @@
+"""Fixtures of the kernel tests.
+
+They skip for one of two reasons, and say which: FLAK itself says that this machine or user cannot trace
+(`NotSupported`, `NotPermitted`), or a tool that a test compares with is not installed. With FLAK_REQUIRE_KERNEL=1 the
+first is a failure: a CI run that silently traced nothing proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+import pytest
+
+import flak
+from flak.errors import NotPermitted, NotSupported
+
+from .running import Run, Workloads, trace_command
+
+DEADLINE = 30  # seconds a test may take; the slowest takes two
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """Turns a trace that never ends into a failure."""
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test took more than {DEADLINE} s")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(DEADLINE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def workloads(tmp_path_factory: pytest.TempPathFactory) -> Workloads:
+    """The programs of tests/workloads/, by name."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("no C compiler (cc) to build tests/workloads/ with")
+    return Workloads(compiler, tmp_path_factory.mktemp("workloads"))
+
+
+@pytest.fixture(scope="session")
+def privileged() -> dict[str, str]:
+    """For tests that trace: is that possible here? Tried once, with a command that does nothing.
+
+    The value is what FLAK says it cannot see on this kernel, by concern.
+    """
+    try:
+        with flak.trace(command=["true"], duration=10) as session:
+            for _ in session:
+                pass
+    except (NotPermitted, NotSupported) as error:
+        give_up(f"FLAK cannot trace here: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    return session.missing
+
+
+@pytest.fixture(scope="session")
+def sees_faults(privileged: dict[str, str]) -> None:
+    """For tests of page faults: does this kernel let FLAK see them?"""
+    if "page faults" in privileged:
+        give_up(f"FLAK cannot see page faults here: {privileged['page faults']}")
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skips, or fails where FLAK_REQUIRE_KERNEL=1 asks for a machine that can."""
+    if os.environ.get("FLAK_REQUIRE_KERNEL") == "1":
+        pytest.fail(f"{reason}; FLAK_REQUIRE_KERNEL=1 asks for a machine where it can")
+    pytest.skip(reason)
+
+
+class Traced(Protocol):
+    """`traced(workload, *args, **options)`: see the fixture."""
+
+    def __call__(self, name: str, *args: object, **options: Any) -> Run: ...
+
+
+@pytest.fixture
+def traced(privileged: dict[str, str], workloads: Workloads, tmp_path: Path) -> Traced:
+    """Runs a workload under FLAK; keyword arguments are those of `flak.trace`. Returns a `Run`."""
+
+    def run(name: str, *args: object, **options: Any) -> Run:
+        return trace_command(workloads.command(name, *args), tmp_path, **options)
+
+    return run
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Path:
+    """A file of the 32-bit numbers 0 … 65535: what is read tells where."""
+    path = tmp_path / "indexed"
+    path.write_bytes(b"".join(number.to_bytes(4, "little") for number in range(65536)))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder."""
+    path = tmp_path / "folder"
+    path.mkdir()
+    return path

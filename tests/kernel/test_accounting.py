@@ -1,0 +1,131 @@
+"""The accounting contract: every event is in the stream or in a counter, and a loss stands where it happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flak.events import Access, Exec, Exit, Fork, Lost, Read
+
+from .conftest import Traced
+from .running import Workloads, missing_numbers
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
+
+TRACER = Path(__file__).parent / "tracer.py"
+STOPPED_S = 1.0
+FLOOD = 2_500_009  # reads of each of two threads: well above a second
+
+
+def test_nothing_is_lost_normally(traced: Traced, indexed: Path) -> None:
+    run = traced("preads", indexed, 100_003, 1)
+    assert len(run.on(indexed, Read)) == 100_003
+    assert run.stats.lost_total == 0
+    assert run.stats.recursion_misses == 0
+    assert run.of(Lost) == []
+
+
+def test_every_event_of_the_stream_is_counted_once(traced: Traced, indexed: Path) -> None:
+    run = traced("spawn", "tree", indexed, all_files=True)
+    stats = run.stats
+    accesses, process_events = len(run.of(Access)), len(run.of(Fork, Exec, Exit))
+    assert accesses + process_events == len(run.events)
+    assert stats.matched == stats.submitted == stats.received == stats.written == len(run.events)
+    assert stats.is_exact
+
+
+def test_what_is_filtered_is_counted(traced: Traced, indexed: Path) -> None:
+    run = traced("preads", indexed, 1009, 1, events=["open"])
+    assert run.on(indexed, Read) == []
+    assert run.stats.is_exact
+    assert run.stats.written == len(run.events)
+
+
+def test_numbers_of_each_cpu_have_no_gap(traced: Traced, indexed: Path) -> None:
+    run = traced("spawn", "vfork", indexed, all_files=True)
+    assert {"openat", "read", "pread64", "close", "mmap"} <= {e.op for e in run.of(Access)}
+    assert missing_numbers((e.cpu, e.seq) for e in run.of(Access)) == {}
+    assert missing_numbers((e.cpu, e.seq) for e in run.of(Fork, Exec, Exit)) == {}
+
+
+def test_many_threads_are_counted_each(traced: Traced, indexed: Path) -> None:
+    run = traced("preads", indexed, 211, 199)
+    assert len(run.on(indexed, Read)) == 211 * 199
+    assert run.stats.is_exact
+
+
+def trace_stopped(command: Sequence[str], result: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Traces a command by a tracer that is stopped for a second; returns what it found."""
+    source = str(Path(__file__).parent.parent.parent / "src")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
+    tracer = subprocess.Popen(
+        [sys.executable, TRACER, result, json.dumps(options), *command], stdout=subprocess.PIPE, env=environment
+    )
+    try:
+        assert tracer.stdout
+        assert select.select([tracer.stdout], [], [], 20)[0], "the tracer saw no read"
+        assert tracer.stdout.readline() == b"tracing\n"
+        tracer.send_signal(signal.SIGSTOP)
+        time.sleep(STOPPED_S)
+        tracer.send_signal(signal.SIGCONT)
+        assert tracer.wait(timeout=60) == 0
+    finally:
+        tracer.kill()
+        tracer.communicate()
+    return json.loads(result.read_text())
+
+
+@pytest.fixture(scope="module")
+def flood(privileged: dict[str, str], workloads: Workloads, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a tracer found that was stopped for a second, with a ring that holds some milliseconds."""
+    folder = tmp_path_factory.mktemp("flood")
+    (folder / "data").write_bytes(bytes(4096))
+    command = workloads.command("preads", folder / "data", FLOOD, 2)
+    return trace_stopped(command, folder / "result", {"buffer_size": 1 << 20, "all_files": True})
+
+
+def test_a_stopped_tracer_does_not_hold_up_the_program(flood: dict[str, Any]) -> None:
+    assert flood["status"] == 0
+
+
+def test_the_equations_hold_under_loss(flood: dict[str, Any]) -> None:
+    counters = flood["counters"]
+    lost = sum(counters["lost"].values())
+    assert lost > 0, "the ring never got full: the test proved nothing"
+    assert counters["matched"] == counters["submitted"] + lost
+    assert counters["submitted"] == counters["received"] == counters["written"]
+    assert flood["is_exact"]
+
+
+def test_reads_seen_and_lost_add_up_to_those_made(flood: dict[str, Any]) -> None:
+    # Some of what is lost may be no pread64, hence "at least"; what is seen and lost together is exact.
+    counters = flood["counters"]
+    assert flood["accesses"] + flood["others"] == counters["written"]
+    assert flood["ops"]["pread64"] + counters["lost"]["ring_full"] >= 2 * FLOOD
+    assert counters["matched"] < 2 * FLOOD + 2000
+
+
+def test_gaps_in_the_numbers_are_what_the_stream_says_was_lost(flood: dict[str, Any]) -> None:
+    said = {cpu: [tuple(part) for part in parts] for cpu, parts in flood["lost"].items()}
+    gaps = {cpu: [tuple(part) for part in parts] for cpu, parts in flood["gaps"].items()}
+    # A loss at the very end leaves no gap: only the counters know it, and the stream says so.
+    for cpu, parts in gaps.items():
+        assert said[cpu][: len(parts)] == parts
+        assert len(said[cpu]) - len(parts) <= 1
+    assert sum(count for parts in said.values() for _, count in parts) == flood["counters"]["lost"]["ring_full"]
+
+
+def test_a_loss_has_the_time_when_it_happened(flood: dict[str, Any]) -> None:
+    largest = flood["largest"]
+    assert largest["count"] > 100_000, "the tracer was not stopped long enough: the test proved nothing"
+    assert largest["before_ns"] <= largest["ts_ns"] <= largest["behind_ns"]

@@ -1,0 +1,107 @@
+"""Where in the file: appends, seeks and positions that several share. Exact, or marked."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from flak.events import Read, Seek, Write
+
+from .conftest import Traced
+from .running import by_tid
+
+pytestmark = pytest.mark.kernel
+
+BEFORE, SIZE, CALLS = 37, 101, 19
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_bytes(bytes(BEFORE))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("variant", "op", "arguments"),
+    [
+        ("write", "write", CALLS * [None]),
+        ("pwrite64", "pwrite64", [5 * i for i in range(CALLS)]),
+        ("pwritev2", "pwritev2", CALLS * [3]),
+        ("pwritev2-here", "pwritev2", CALLS * [None]),
+    ],
+)
+def test_an_append_lands_at_the_end_wherever_the_program_asked(
+    traced: Traced, log: Path, variant: str, op: str, arguments: list[int | None]
+) -> None:
+    seen = traced("append", variant, log).on(log, Write)
+    assert [e.op for e in seen] == CALLS * [op]
+    assert [e.file_offset for e in seen] == [BEFORE + SIZE * i for i in range(CALLS)]
+    assert [e.arg_offset for e in seen] == arguments
+    assert {e.marks for e in seen} == {("offset_from_size",)}
+
+
+def test_appends_of_two_processes_at_once_do_not_overlap(traced: Traced, log: Path) -> None:
+    seen = traced("append", "race", log).on(log, Write)
+    assert len(seen) == 2 * 1009
+    assert len({e.pid for e in seen}) == 2
+    assert sorted(e.file_offset for e in seen) == [BEFORE + SIZE * i for i in range(2 * 1009)]
+
+
+def test_a_seek_carries_argument_whence_and_new_position(traced: Traced, tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    run = traced("lseek", path)
+    steps = [s for s in run.steps if s["op"] == "lseek"]
+    seen = run.on(path, Seek)
+    assert len(seen) == 7
+    # The workload writes null for -1.
+    arguments = [-1 if s["offset"] is None else s["offset"] for s in steps]
+    assert [(e.size_req, e.arg_offset) for e in seen] == list(zip((s["size"] for s in steps), arguments, strict=True))
+    assert [e.errno or e.file_offset for e in seen] == [
+        s["result"] if s["result"] >= 0 else errno.errorcode[-s["result"]] for s in steps
+    ]
+    assert [e.file_offset for e in seen[:5]] == [101, 158, (1 << 20) + 4096 - 10, 1 << 20, 4096]
+
+
+def test_a_read_after_a_seek_is_where_the_seek_led(traced: Traced, tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    seen = traced("lseek", path).on(path, Read)
+    assert [(e.file_offset, e.size_ret) for e in seen] == [
+        (101, 7), (158, 7), ((1 << 20) + 4096 - 10, 7), (1 << 20, 7), (4096, 7),
+    ]  # fmt: skip
+
+
+def test_copies_of_a_descriptor_share_its_position(traced: Traced, indexed: Path) -> None:
+    seen = traced("dups", "all", indexed).on(indexed, Read)
+    assert [e.file_offset for e in seen] == [7 * i for i in range(17)]
+
+
+def test_parent_and_child_share_the_position_of_an_inherited_descriptor(traced: Traced, indexed: Path) -> None:
+    seen = traced("dups", "fork", indexed).on(indexed, Read)
+    assert [e.file_offset for e in seen] == [7 * i for i in range(10)]
+    parent, child = seen[0].pid, seen[2].pid
+    assert [e.pid for e in seen] == 2 * [parent] + 5 * [child] + 3 * [parent]
+
+
+def test_racing_reads_through_one_descriptor_are_exact_or_marked(traced: Traced, indexed: Path) -> None:
+    run = traced("threads", "shared", indexed, 5, 997)
+    seen = run.on(indexed, Read)
+    assert len(seen) == 5 * 997
+    truth = {tid: [s["offset"] for s in run.steps if s["tid"] == tid] for tid in {s["tid"] for s in run.steps}}
+    for tid, accesses in by_tid(seen).items():
+        assert len(accesses) == 997
+        wrong = [
+            (access.file_offset, offset)
+            for access, offset in zip(accesses, truth[tid], strict=True)
+            if access.file_offset != offset and "offset_shared" not in access.marks
+        ]
+        assert wrong == []
+
+
+def test_reads_through_own_descriptors_are_never_marked_as_shared(traced: Traced, indexed: Path) -> None:
+    run = traced("threads", "own", indexed, 5, 997)
+    for accesses in by_tid(run.on(indexed, Read)).values():
+        assert [e.file_offset for e in accesses] == [4 * i for i in range(997)]
+        assert {e.marks for e in accesses} == {()}
