@@ -159,6 +159,7 @@ class Writer:
             if counters is not None:
                 footer = _chunk(Chunk.END, _counters_json(counters, sequences or {}, anchor, ended=ended))
                 self._append(footer + _chunk(Chunk.END_AT, _END_AT.pack(self.size)))
+            os.ftruncate(self._fd, self.size)  # a signal's exception may have cut a round short
             os.fsync(self._fd)
         except OutputError:
             if not had_failed:

@@ -158,10 +158,10 @@ class TestAmounts:
 
 
 class TestFaults:
-    def test_windows_are_counted_once_and_as_an_upper_bound(self) -> None:
+    def test_windows_are_counted_once_and_as_an_estimate(self) -> None:
         row = result(fault(5, 16, 5), fault(7, 16, 7), fault(20, 16, 4))
         assert (row.fault_count, row.fault_pages, row.fault_bytes) == (3, 32, 32 * PAGE)
-        assert (row.pages_is_upper_bound, row.pages_is_lower_bound) == (True, False)
+        assert (row.pages_is_upper_bound, row.pages_is_lower_bound) == (True, True)
 
     def test_unknown_window_is_one_page_and_a_lower_bound(self) -> None:
         row = result(fault(5), fault(5), fault(9))

@@ -61,7 +61,7 @@ def sample() -> list[FileRow]:
 GOLDEN_80 = """\
 1 204 113 events, 120.4 s, 3 processes, 3 files, 0 lost
 READS R-BYTES UNIQUE F-BYTES F-SEQ% W-BYTES SEQ%   p99  FILE
-    3   12.0K  12.0K  ≤27.3M    20%       -    - 1.2us  model-00001….safetensors
+    3   12.0K  12.0K  ~27.3M    20%       -    - 1.2us  model-00001….safetensors
   201   25.0M  12.5M       -      -       -  99%  91us  /data/…/shard-00042.tar
     -       -      -       -      -   92.0K  95% 9.0us  /ckpt/step1.pt
 -w shows more columns: RE-READ FAULTS MAJ% F-p50 F-p99 WRITES FAILED CONSEC% SIZE p50
@@ -70,7 +70,7 @@ READS R-BYTES UNIQUE F-BYTES F-SEQ% W-BYTES SEQ%   p99  FILE
 GOLDEN_120 = """\
 1 204 113 events, 120.4 s, 3 processes, 3 files, 0 lost
 READS R-BYTES RE-READ UNIQUE F-BYTES FAULTS MAJ% F-SEQ% WRITES W-BYTES FAILED SEQ% SIZE   p99  FILE
-    3   12.0K    1.0x  12.0K  ≤27.3M    500  50%    20%      -       -      -    - 4.0K 1.2us  model-00001-….safetensors
+    3   12.0K    1.0x  12.0K  ~27.3M    500  50%    20%      -       -      -    - 4.0K 1.2us  model-00001-….safetensors
   201   25.0M    2.0x  12.5M       -      -    -      -      -       -      -  99% 128K  91us  /data/…/shard-00042.tar
     -       -       -      -       -      -    -      -     23   92.0K      1  95% 4.0K 9.0us  /ckpt/step1.pt
 -w shows more columns: F-p50 F-p99 CONSEC% p50

@@ -474,6 +474,25 @@ def test_a_write_that_stops_halfway_is_continued(path: Path, monkeypatch: pytest
     assert path.read_bytes() == other.read_bytes()
 
 
+def test_a_round_that_an_interrupt_cut_short_leaves_no_trace(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.pwritev
+
+    def interrupted(fd: int, buffers: list[memoryview], at: int) -> int:
+        whole(fd, buffers, at)
+        raise KeyboardInterrupt
+
+    with Writer(path, {}) as writer:
+        writer.round([], [reads(3)])
+        monkeypatch.setattr(os, "pwritev", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.round([], [reads(500, seq=3)])
+        monkeypatch.undo()
+        writer.close(counted(3))
+    assert writer.size == path.stat().st_size
+    events, source = everything(path)
+    assert len(events) == 4 and source.is_complete
+
+
 # --- cut short, damaged, forged
 
 

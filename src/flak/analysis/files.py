@@ -204,7 +204,7 @@ class FilePatterns:
             "fault_pattern_count": sums[Sum.PLACED, :, FAULT].tolist(),
             "fault_sequential_count": sums[Sum.SEQUENTIAL, :, FAULT].tolist(),
             "pages_is_upper_bound": (is_window | (granules[:, FAULT] > self._page_size)).tolist(),
-            "pages_is_lower_bound": (sums[Sum.LONE, :, FAULT] > 0).tolist(),
+            "pages_is_lower_bound": (is_window | (sums[Sum.LONE, :, FAULT] > 0)).tolist(),
             "reread_ratio": _ratio(sums[Sum.PLACED_BYTES, :, READ], unions[:, READ]),
             "unique_granule": granules[:, [READ, WRITE]].max(axis=1).tolist(),
             "typical_size": _or_none(self._histograms.modes(owner_count).reshape(shape)[:, _SIZE]),

@@ -41,8 +41,8 @@ class FileRow:
     fault_bytes: int  # fault_pages * the page size
     fault_pattern_count: int
     fault_sequential_count: int
-    pages_is_upper_bound: bool  # windows the kernel tried to map are counted whole
-    pages_is_lower_bound: bool  # some faults did not tell their window: one page each
+    pages_is_upper_bound: bool  # windows the kernel set out to map are counted whole
+    pages_is_lower_bound: bool  # the kernel may have mapped more than the window, or did not tell it
 
     unique_granule: int  # 1: the unique bytes are exact; else they are counted in units of so many bytes
     typical_size: int | None  # the size asked for most often, reads and writes

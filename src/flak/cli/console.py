@@ -1,0 +1,67 @@
+"""Talk: what FLAK says to the person who runs it. All of it goes to stderr, one line each, begun with "flak:".
+
+Also what the terminal and the environment say about colour and width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from io import RawIOBase
+
+from flak.errors import FlakError
+
+__all__ = ["Console", "uses_color", "width_of"]
+
+
+@dataclass(slots=True, frozen=True)
+class Console:
+    """How much to say. Errors and losses are said whatever it is."""
+
+    is_quiet: bool = False
+    is_verbose: bool = False
+
+    def say(self, text: str) -> None:
+        """What is going on."""
+        if not self.is_quiet:
+            self.warn(text)
+
+    def detail(self, text: str) -> None:
+        """What only -v asks for."""
+        if self.is_verbose:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """What has to be said even with -q."""
+        with contextlib.suppress(OSError, ValueError):  # nobody listens: no reason to stop
+            print(f"flak: {text}", file=sys.stderr, flush=True)
+
+    def fail(self, error: FlakError) -> None:
+        """An error and what to do about it."""
+        self.warn(error.message)
+        if error.hint:
+            self.warn(f"hint: {error.hint}" if "\n" not in error.hint else error.hint)
+
+
+def uses_color(choice: str, stream: RawIOBase) -> bool:
+    """Whether to write colours: --color, else NO_COLOR, FORCE_COLOR, else whether a terminal reads them."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def width_of(stream: RawIOBase) -> int | None:
+    """Columns of the terminal that reads a stream; None where none does, so that nothing has to be shortened."""
+    if not stream.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80

@@ -1,0 +1,54 @@
+"""`flak dump`: a recording, as the lines and the table of a live trace."""
+
+from __future__ import annotations
+
+from io import RawIOBase
+from pathlib import Path
+
+from flak.cli.console import Console
+from flak.cli.outputs import streams
+from flak.cli.request import Display
+from flak.cli.viewing import Viewer
+from flak.events import Batch
+from flak.tracefile import Recording, open_recording
+
+__all__ = ["dump", "view"]
+
+
+def dump(path: Path, display: Display, console: Console) -> int:
+    """Print a recording. Returns the exit status."""
+    output = streams(display.output, usual=1, has_lines=display.has_lines, force=display.force)
+    with open_recording(path) as recording, output as (lines, closing):
+        view(recording, display, console, lines=lines, closing=closing)
+    return 0
+
+
+def view(recording: Recording, display: Display, console: Console, *, lines: RawIOBase, closing: RawIOBase) -> None:
+    """Show a recording on these streams, and say what was found wrong with it."""
+    viewer = Viewer(display, console, lines=lines, closing=closing, page_size=_page_size(recording))
+    viewer.begin(recording.anchor)
+    last = Batch(b"")
+    for last in recording.batches():
+        if viewer.has_lines and not viewer.show(recording.decoder.decode(last)):
+            return  # whoever read it has seen enough
+        viewer.count(last, recording.tables)
+    tail = recording.tail() if viewer.has_lines else ()
+    viewer.end(tail, recording.stats, _elapsed_s(recording, last))
+    for warning in recording.warnings:
+        console.warn(warning)
+
+
+def _page_size(recording: Recording) -> int:
+    """Of the host it was made on; the smallest there is where the header does not tell."""
+    size = recording.header.get("page_size")
+    return size if isinstance(size, int) and 4096 <= size <= 1 << 20 else 4096
+
+
+def _elapsed_s(recording: Recording, last: Batch) -> float:
+    """How long was traced: up to the footer, or in a recording that was never closed to an event of its last round."""
+    begin_ns, _ = recording.anchor
+    try:
+        end_ns = int(recording.footer["clock"]["boot_ns"])
+    except (LookupError, TypeError, ValueError):
+        end_ns = max((event.ts_ns for event in recording.decoder.decode(last)), default=begin_ns)
+    return max(end_ns - begin_ns, 0) / 1e9
