@@ -73,6 +73,7 @@ VARIABLES: dict[str, Variable] = {
     "self_pid_ns": Variable(".rodata", "I", 4, 1),
     "self_tgid": Variable(".rodata", "I", 4, 1),
     "targets": Variable(".bss", "Q", 8, 65536),
+    "traces_faults": Variable(".rodata", "?", 1, 1),
 }
 """Everything in .rodata, .data and .bss, settings included."""
 
@@ -88,3 +89,4 @@ class Config:
     has_rdonly_cast: bool = False
     self_pid_ns: int = 0
     self_tgid: int = 0
+    traces_faults: bool = False

@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 from flak._records import SLOT_SIZE
 from flak.bpf import Ring
+from flak.wire import is_operands
+
+MOST_SLOTS = 3640
+"""Of one round: 256 KiB. Events made of larger ones fall out of the CPU's caches before they are used."""
 
 __all__ = ["Drain", "Round"]
 
@@ -38,6 +42,7 @@ class Drain:
         meta_until = self._meta.produced
         meta, self._meta_end = self._meta.records(meta_until)
         slots = self._accesses.slots(until if self._meta_end >= meta_until else self._accesses.position, SLOT_SIZE)
+        slots = slots[: _whole(slots)]
         self._accesses_end = self._accesses.position + len(slots)
         return Round(meta, slots) if meta or slots else None
 
@@ -48,3 +53,11 @@ class Drain:
         found.slots.release()
         self._meta.release(self._meta_end)
         self._accesses.release(self._accesses_end)
+
+
+def _whole(slots: memoryview) -> int:
+    """Bytes of a round's share of the slots, which does not end between the two of one access."""
+    size = MOST_SLOTS * SLOT_SIZE
+    if size < len(slots) and is_operands(slots[size : size + SLOT_SIZE]):
+        size += SLOT_SIZE
+    return size

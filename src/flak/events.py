@@ -506,8 +506,8 @@ class Fault(Access):
 
     @property
     def page_count(self) -> int | None:
-        """Pages the kernel set out to map at once, the faulting one included; None when unknown. It may have mapped fewer
-        (not all were there) or more (a large folio whole).
+        """Pages the kernel set out to map at once, the faulting one included; None when unknown. It may have mapped
+        fewer (not all were there) or more (a large folio whole).
         """
         return self.raw_ret or None
 

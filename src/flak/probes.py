@@ -143,7 +143,8 @@ def _attach_with(
     try:
         compare_layouts({name: bpf.btf.layout(name) for name in LAYOUTS})
         bpf.configure(settings)
-        bpf.configure({"has_page_hooks": bool(pages), "op_of_nr": choose_calls(bpf.initial("op_of_nr"))})
+        bpf.configure({"traces_faults": bool(way), "has_page_hooks": bool(pages)})
+        bpf.configure({"op_of_nr": choose_calls(bpf.initial("op_of_nr"))})
         for name, size in sizes.items():
             bpf.set_size(name, size)
         bpf.select([*programs, *ITERATORS, *(way.all_programs if way else ())])

@@ -49,6 +49,9 @@ EVENT_GROUPS: dict[str, frozenset[Op]] = {
 class RawWriter(Protocol):
     """What `Session.record` writes to (tracefile.Writer)."""
 
+    is_full: bool
+    unwritten: int
+
     def round(self, meta: Sequence[memoryview], spans: Sequence[memoryview]) -> None: ...
 
     def counters(self, counters: Counters, sequences: Mapping[int, tuple[int, int]]) -> None: ...
@@ -280,10 +283,13 @@ class Session:
         self._is_stopping = True
 
     def __iter__(self) -> Iterator[Event]:
-        """Events in rounds, by time within a round; ends when the targets have ended or the session is stopped."""
+        """Events in rounds, by time within a round, until the targets have ended or the session is stopped. The last is
+        the counters.
+        """
         for batch in self.rounds():
             yield from self.decode(batch)
         yield from self.tail()
+        yield self.stats
 
     def batches(self) -> Iterator[Batch]:
         """The same rounds undecoded, for analysis."""
@@ -309,21 +315,25 @@ class Session:
     def record(self, writer: RawWriter) -> None:
         """Write every round to a recording, without looking inside, until the trace ends.
 
-        What could not be written is counted as `user_write_failed`; then the OutputError is raised.
+        What could not be written is counted as `user_write_failed`; then the trace is over and the OutputError raised.
+        A writer that is full ends the trace; what it refused is counted as filtered by `max_size`.
         """
         next_counters = 0.0
         for found, size in self._raw_rounds():
+            refused = writer.unwritten
             try:
                 writer.round(found.meta, [found.slots[:size]])
+                if time.monotonic() >= next_counters:
+                    next_counters = time.monotonic() + 1.0
+                    writer.counters(self.stats, self.sequences())
             except OutputError:
-                failed = count_accesses(found.slots[:size]) + count_process_events(found.meta)
-                self._books.written -= failed
-                self._books.lost["user_write_failed"] += failed
-                self.stop()
+                self._books.take_back(writer.unwritten - refused, self._books.lost, "user_write_failed")
+                self._finish()
                 raise
-            if time.monotonic() >= next_counters:
-                next_counters = time.monotonic() + 1.0
-                writer.counters(self.stats, self.sequences())
+            if writer.is_full:
+                self._books.take_back(writer.unwritten - refused, self._books.filtered, "max_size")
+                self._books.is_cut = True
+                self.stop()
 
     def _raw_rounds(self) -> Iterator[tuple[Round, int]]:
         """Drain until the trace is over: rounds, and how many bytes of their slots to take (see max_events)."""

@@ -31,6 +31,11 @@ class Tally:
         self.lost: Counter[str] = Counter()
         self.is_cut = False
 
+    def take_back(self, count: int, cause: Counter[str], name: str) -> None:
+        """Events that were counted as written have become `name` in `filtered` or `lost` instead."""
+        self.written -= count
+        cause[name] += count
+
     def counters(self, *, recursion_misses: int, is_complete: bool) -> Counters:
         """All of it as the counters object."""
         rows = self._rows_by_cpu().values()

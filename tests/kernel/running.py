@@ -80,7 +80,8 @@ def trace_command(command: Sequence[object], folder: Path, check: bool = True, *
         output.open("wb") as stdout,
         flak.trace(command=[str(part) for part in command], stdout=stdout.fileno(), **options) as session,
     ):
-        events = list(session)
+        *events, last = session
+        assert last == session.stats, "a run ends with its counters"
     run = Run(events, session.stats, session.command_status, output.read_text())
     if check:
         assert run.status == 0

@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import flak
-from flak.events import Access, Event, Lost, as_dict
+from flak.events import Access, Counters, Event, Lost, as_dict
 from tests.kernel.running import lost_ranges, missing_numbers
 
 
@@ -41,7 +41,7 @@ class Tally:
                     print("tracing", flush=True)
             elif isinstance(event, Lost):
                 self.lost.append(event)
-            else:
+            elif not isinstance(event, Counters):
                 self.others += 1
 
     def largest_loss(self) -> dict[str, Any] | None:

@@ -536,6 +536,16 @@ def test_without_a_command_a_failure_is_1(session: type[FakeSession]) -> None:
     assert run(["trace", "-p", "4242"]) == 1
 
 
+def test_who_may_not_trace_is_told_how_to_become_root_with_this_very_flak(
+    session: type[FakeSession], monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
+    session.refuses = NotPermitted("no CAP_BPF")
+    monkeypatch.setattr(sys, "argv", ["/home/me/my venv/bin/flak"])
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    run(["trace", "--", "sh", "-c", "exit 7"])
+    assert "flak: hint: sudo '/home/me/my venv/bin/flak' trace -- sh -c 'exit 7'" in capfd.readouterr().err
+
+
 def test_an_output_that_cannot_be_made_stops_before_the_command_runs(
     session: type[FakeSession], tmp_path: Path, capfd: Captured
 ) -> None:
@@ -616,6 +626,12 @@ def test_the_second_signal_abandons(session: type[FakeSession]) -> None:
     session.between_rounds = twice
     assert run(["trace", "-p", "4242"]) == -signal.SIGINT
     assert session.made[0].calls == ["enter", "exit"], "what was attached is detached all the same"
+
+
+def test_a_dump_is_abandoned_at_once(monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+    monkeypatch.setattr("flak.cli.replay.open_recording", lambda path: os.kill(os.getpid(), signal.SIGINT))
+    assert run(["dump", "x.flak"]) == -signal.SIGINT
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_abandoned_recording_can_be_read(session: type[FakeSession], tmp_path: Path, capfd: Captured) -> None:

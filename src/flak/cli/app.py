@@ -7,6 +7,8 @@ when it never ran). FLAK_DEBUG=1 adds the traceback.
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import traceback
 from pathlib import Path
 
@@ -14,9 +16,9 @@ import typer
 
 from flak.cli import options, values
 from flak.cli.console import Console
-from flak.cli.interrupts import Abandoned
+from flak.cli.interrupts import Abandoned, abandoning
 from flak.cli.request import Capture, Display
-from flak.errors import FlakError, TargetError, UsageError
+from flak.errors import FlakError, NotPermitted, TargetError, UsageError
 
 __all__ = ["app", "run"]
 
@@ -205,11 +207,14 @@ def run(arguments: list[str]) -> int:
     console = Console()
     try:
         command = typer.main.get_command(app)
-        status: int | None = command.main(arguments or ["--help"], prog_name="flak", standalone_mode=False)
+        with abandoning():
+            status: int | None = command.main(arguments or ["--help"], prog_name="flak", standalone_mode=False)
     except FlakError as error:
         if os.environ.get("FLAK_DEBUG"):
             traceback.print_exception(error)
         console.fail(error)
+        if isinstance(error, NotPermitted) or isinstance(error.__cause__, NotPermitted):
+            _hint_at_sudo(console, arguments)
         return _status(error)
     except Abandoned as abandoned:
         return -abandoned.number
@@ -221,6 +226,13 @@ def run(arguments: list[str]) -> int:
         console.fail(UsageError(error.format_message(), f"{where} --help"))
         return 2
     return status or 0
+
+
+def _hint_at_sudo(console: Console, arguments: list[str]) -> None:
+    """Say how to become root with this very flak: sudo's PATH leaves out virtual environments."""
+    program = Path(sys.argv[0]).absolute()
+    if os.geteuid() != 0 and program.name == "flak":
+        console.warn(f"hint: sudo {shlex.join([str(program), *arguments])}")
 
 
 def _status(error: FlakError) -> int:

@@ -6,15 +6,15 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Abandoned", "die_by", "stopping"]
+__all__ = ["Abandoned", "abandoning", "die_by", "stopping"]
 
 
 class Abandoned(BaseException):
-    """A second signal came while the run was being ended. `number` is that signal's."""
+    """FLAK is to end at once, by the signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,11 +22,19 @@ class Abandoned(BaseException):
 
 
 @contextlib.contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """While inside, ^C, SIGTERM and SIGHUP call `stop`; another one raises Abandoned.
+def abandoning() -> Iterator[None]:
+    """While inside, ^C raises Abandoned: unlike KeyboardInterrupt it means nothing to typer."""
 
-    What was ignored when FLAK was started (nohup, a shell's background job) stays ignored.
-    """
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Abandoned(number)
+
+    with _handled((signal.SIGINT,), handle):
+        yield
+
+
+@contextlib.contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """While inside, ^C, SIGTERM and SIGHUP call `stop`; another one raises Abandoned."""
     is_stopping = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -38,12 +46,18 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
             os.write(2, b"\n")  # ends the line in which the terminal shows ^C
         stop()
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), handle):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """With this handler for those of the signals that are not ignored: nohup and a shell's & are to be respected."""
     before = {number: signal.getsignal(number) for number in numbers}
     taken = [number for number in numbers if before[number] not in (signal.SIG_IGN, None)]
     try:
         for number in taken:
-            signal.signal(number, handle)
+            signal.signal(number, handler)
         yield
     finally:
         for number in taken:

@@ -11,6 +11,7 @@ from flak.cli.request import Display
 from flak.cli.viewing import Viewer
 from flak.events import Batch
 from flak.tracefile import Recording, open_recording
+from flak.wire import Decoder
 
 __all__ = ["dump", "view"]
 
@@ -50,5 +51,5 @@ def _elapsed_s(recording: Recording, last: Batch) -> float:
     try:
         end_ns = int(recording.footer["clock"]["boot_ns"])
     except (LookupError, TypeError, ValueError):
-        end_ns = max((event.ts_ns for event in recording.decoder.decode(last)), default=begin_ns)
+        end_ns = max((event.ts_ns for event in Decoder(recording.tables).decode(last)), default=begin_ns)
     return max(end_ns - begin_ns, 0) / 1e9
