@@ -7,9 +7,10 @@ alternative taken. `attach()` does so and says what came of it. Used by session.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from flak._records import LAYOUTS
+from flak._skeleton import Config
 from flak.bpf import BpfObject, Btf, object_bytes
 from flak.errors import AttachError, LoadError, NotPermitted
 from flak.wire import compare_layouts
@@ -85,7 +86,7 @@ class Hooks:
 
 
 def attach(
-    settings: Mapping[str, int | bytes],
+    config: Config,
     sizes: Mapping[str, int],
     *,
     wants_faults: bool,
@@ -94,23 +95,23 @@ def attach(
 ) -> Hooks:
     """Load the object and attach what is wanted, page faults in the first way that this kernel allows.
 
-    settings: values of `const volatile` variables by name; what only the kernel can answer is added here.
-    sizes: entries or bytes of maps by name. choose_calls: the table of system calls → the same without unwanted ones.
+    config: the object's settings; what only the kernel can answer is added here. sizes: entries or bytes of maps by
+    name. choose_calls: the table of system calls → the same without unwanted ones.
     Raises NotSupported, NotPermitted, LoadError, AttachError and SchemaMismatch.
     """
     with Btf.of_kernel() as btf:
         ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
         has_pages = FAULT_PAGES.is_possible(btf)
-        settings = {
-            **settings,
-            "has_rdonly_cast": btf.has_function("bpf_rdonly_cast"),
-            "has_group_dead": btf.tracepoint_arguments("sched_process_exit") > 1,
-        }
+        config = replace(
+            config,
+            has_rdonly_cast=btf.has_function("bpf_rdonly_cast"),
+            has_group_dead=btf.tracepoint_arguments("sched_process_exit") > 1,
+        )
     refusal = "this kernel has none of the hooks"
     for way in [*ways, None]:
         pages = FAULT_PAGES if way and has_pages else None
         try:
-            bpf = _attach_with(settings, sizes, way, pages, wants_latency, choose_calls)
+            bpf = _attach_with(config, sizes, way, pages, wants_latency, choose_calls)
         except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
             if way is None:
                 raise
@@ -130,7 +131,7 @@ def attach(
 
 
 def _attach_with(
-    settings: Mapping[str, int | bytes],
+    config: Config,
     sizes: Mapping[str, int],
     way: Alternative | None,
     pages: Alternative | None,
@@ -142,8 +143,7 @@ def _attach_with(
     bpf = BpfObject(object_bytes())
     try:
         compare_layouts({name: bpf.btf.layout(name) for name in LAYOUTS})
-        bpf.configure(settings)
-        bpf.configure({"traces_faults": bool(way), "has_page_hooks": bool(pages)})
+        bpf.configure(asdict(replace(config, traces_faults=bool(way), has_page_hooks=bool(pages))))
         bpf.configure({"op_of_nr": choose_calls(bpf.initial("op_of_nr"))})
         for name, size in sizes.items():
             bpf.set_size(name, size)
@@ -151,8 +151,8 @@ def _attach_with(
         bpf.load()
         for name in programs:  # processes first: a child that slips between would never be traced
             bpf.attach(name)
-        for name, config in way.software_events if way else ():
-            bpf.attach_software_event(name, config)
+        for name, event in way.software_events if way else ():
+            bpf.attach_software_event(name, event)
     except BaseException:
         bpf.close()
         raise

@@ -16,10 +16,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from flak import __version__, probes
 from flak._records import FORMAT_VERSION, Op
+from flak._skeleton import VARIABLES, Config
 from flak.bpf import BpfObject
 from flak.drain import Drain, Round
 from flak.errors import OutputError, TargetError, UsageError
@@ -31,7 +32,7 @@ from flak.wire import Decoder, count_accesses, count_process_events, size_of_acc
 POLL_S = 0.005  # idle poll of the rings: 0.9 % of a CPU
 META_RING_SIZE = 4 << 20
 DEFAULT_BUFFER_SIZE = 16 << 20
-MAX_ROOTS = 64
+MAX_ROOTS = VARIABLES["roots"].length
 
 EVENT_GROUPS: dict[str, frozenset[Op]] = {
     "read": frozenset({Op.READ, Op.READV, Op.PREAD64, Op.PREADV, Op.PREADV2}),
@@ -153,12 +154,12 @@ class Session:
             # Before the object is loaded: a fork would copy its mappings, and the child must hold none of them.
             self._command = self._stack.enter_context(Command(self._argv, user=self._user, stdout=self._stdout))
         hooks = probes.attach(
-            {
-                "self_pid_ns": Path("/proc/self/ns/pid").stat().st_ino,
-                "self_tgid": os.getpid(),
-                "follow_children": self._follow,
-                "all_files": self._all_files,
-            },
+            Config(
+                self_pid_ns=Path("/proc/self/ns/pid").stat().st_ino,
+                self_tgid=os.getpid(),
+                follow_children=self._follow,
+                all_files=self._all_files,
+            ),
             {"accesses": self._buffer_size, "meta": META_RING_SIZE},
             wants_faults="fault" in self._events,
             wants_latency=self._has_latency,
@@ -171,8 +172,8 @@ class Session:
             self._stack.callback(ring.close)
         self._drain = Drain(*rings)
         self._tally = Tally(self._shared("counters"))
-        self._live = self._shared("live_processes", "i")
-        self._armed = self._shared("armed_tgid", "I")
+        self._live = self._shared("live_processes")
+        self._armed = self._shared("armed_tgid")
         self._started = time.monotonic()
         self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
         if self._command:
@@ -186,17 +187,21 @@ class Session:
         unwanted = {op for name, ops in EVENT_GROUPS.items() if name not in self._events for op in ops}
         return bytes(0 if op in unwanted else op for op in op_of_nr)
 
-    def _shared(self, name: str, code: Literal["B", "i", "I"] = "B") -> memoryview[int]:
-        """A variable of the programs as an array of `code` (struct), until the session is left."""
-        memory = self._bpf.variable(name).cast(code)
+    def _shared(self, name: str) -> memoryview[int]:
+        """A variable of the programs, as the integers it is made of, until the session is left."""
+        memory = self._bpf.variable(name)
+        if VARIABLES[name].kind == "I":
+            memory = memory.cast("I")
+        elif VARIABLES[name].kind == "i":
+            memory = memory.cast("i")
         self._stack.callback(memory.release)
         return memory
 
     def _choose(self, pids: Sequence[int], *, arm_only: bool) -> None:
         """Tell the iterator which processes, by their numbers in our pid namespace, are the roots of the trace."""
-        self._shared("roots", "I")[: len(pids)] = memoryview(b"".join(n.to_bytes(4, "little") for n in pids)).cast("I")
-        self._shared("root_count", "I")[0] = len(pids)
-        self._shared("arm_only", "I")[0] = arm_only
+        self._shared("roots")[: len(pids)] = memoryview(b"".join(n.to_bytes(4, "little") for n in pids)).cast("I")
+        self._shared("root_count")[0] = len(pids)
+        self._shared("arm_only")[0] = arm_only
 
     def _arm(self, command: Command) -> None:
         """Have the command traced from its exec on: what the child does until then is FLAK's own doing."""
@@ -208,7 +213,7 @@ class Session:
     def _adopt(self) -> None:
         """Make the chosen processes and their children targets, and say what they have open and mapped."""
         self._choose(self._pids, arm_only=False)
-        added = self._shared("adopted_count", "I")
+        added = self._shared("adopted_count")
         before = -1
         while (
             added[0] != before
@@ -219,7 +224,7 @@ class Session:
             now = describe(target.pid)  # says which one has ended meanwhile
             if now.start_time != target.start_time:
                 raise TargetError(f"process {target.pid} ended, and its number was given to another")
-        if self._shared("found_roots", "I")[0] < len(self._pids):
+        if self._shared("found_roots")[0] < len(self._pids):
             raise TargetError("FLAK does not trace itself")
         self._bpf.run_iterator(probes.OPEN_FILES)
         self._bpf.run_iterator(probes.MAPPINGS)
