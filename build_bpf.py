@@ -631,7 +631,7 @@ def is_current(root: Path, architectures: Sequence[str]) -> bool:
             and manifest["modules"] == _digests(root, [RECORDS, SKELETON])
             and all(manifest["objects"].get(n) == _digest(root / OUTPUT / n) for n in map(_object_name, architectures))
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError):  # none, or one cut short
         return False
 
 

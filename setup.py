@@ -39,5 +39,6 @@ class Sdist(sdist):
 setup(
     # Not in pyproject.toml: older setuptools know no SPDX expression there, newer ones want nothing else.
     license="BSD-2-Clause AND (BSD-2-Clause OR GPL-2.0-only)",  # the second half is bpf/
+    license_files=["LICENSE", "LICENSES/*.txt"],
     cmdclass={"build_py": BuildPy, "sdist": Sdist},
 )

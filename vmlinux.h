@@ -44,11 +44,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
-enum {
-	BPF_ANY = 0,
-	BPF_NOEXIST = 1,
-	BPF_EXIST = 2,
-};
+enum { BPF_ANY = 0 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1 };
@@ -91,10 +87,6 @@ struct bpf_perf_event_data {
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct list_head {
-	struct list_head *next, *prev;
-};
 
 /* First members of a known width: what a plain load through bpf_rdonly_cast() goes through (kernel.bpf.h). */
 struct timespec64 {
@@ -159,9 +151,7 @@ struct path {
 	struct dentry *dentry;
 };
 
-struct address_space {
-	struct inode *host;
-};
+struct address_space;
 
 struct file {
 	unsigned int f_mode;
@@ -176,10 +166,6 @@ struct file {
 struct backing_file {
 	struct file file;
 	struct path user_path;
-};
-
-struct kiocb {
-	struct file *ki_filp;
 };
 
 struct fdtable {
@@ -216,7 +202,6 @@ struct maple_arange_64 {
 struct mm_struct {
 	struct maple_tree mm_mt;
 	unsigned long arg_start;
-	unsigned long arg_end;
 };
 
 struct vm_area_struct {
@@ -271,12 +256,12 @@ struct signal_struct {
 };
 
 struct thread_info {
+	unsigned long flags;
 	u32 status;
 };
 
 struct task_struct {
 	struct thread_info thread_info;
-	unsigned int flags;
 	struct mm_struct *mm;
 	int exit_code;
 	pid_t pid;

@@ -165,7 +165,7 @@ int flak_vmas(struct bpf_iter__task_vma *ctx)
 	operands->map_flags = vma->vm_flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE;
 	operands->has = FLAK_HAS_ADDR | FLAK_HAS_PROT | FLAK_HAS_MAP_FLAGS;
 	record = record_of(operands);
-	record->access.file_offset = vma->vm_pgoff << PAGE_SHIFT;
+	record->access.file_offset = vma->vm_pgoff << page_shift;
 	record->access.size_req = vma->vm_end - vma->vm_start;
 	submit_long(operands);
 	return 0;

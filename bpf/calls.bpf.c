@@ -215,6 +215,20 @@ static __always_inline void count_undecoded(u16 op)
 		count(not_decoded_copy);
 }
 
+/* Names may differ from now on, of everybody's files: known paths are looked at again. */
+static __always_inline void note_renames(struct task_struct *task, u16 op, long ret)
+{
+	if (!ret && (op == NR_RENAMES || (op == NR_COMPAT_RENAMES && is_compat(task))))
+		__sync_fetch_and_add(&rename_gen, 1);
+}
+
+static __always_inline bool is_decoded(long nr)
+{
+	u16 op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
+
+	return (u64)nr < FLAK_MAX_SYSCALLS && op && op < NR_COMPAT_RENAMES;
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 {
@@ -223,21 +237,13 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	u16 op;
 
 	if (!is_target(task)) {
-		if (excluded_tgid && excluded_tgid == (u32)task->tgid)
+		if (excluded_tgid && excluded_tgid == (u32)task->tgid && is_decoded(nr))
 			count(excluded_self);
 		return 0;
 	}
-	if (is_compat(task)) {
-		count(not_decoded_compat32);
-		return 0;
-	}
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
-	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS)
+	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || op >= NR_COMPAT_RENAMES || is_compat(task))
 		return 0;
-	if (op >= NR_COMPAT_RENAMES) {
-		count_undecoded(op);
-		return 0;
-	}
 	state = state_of(task);
 	if (!state)
 		return 0; /* counted at exit, where the access would have been sent */
@@ -258,16 +264,21 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	if ((u64)nr >= FLAK_MAX_SYSCALLS)
 		return 0; /* −1: sigreturn and execve leave no number */
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
-	if (!op)
-		return 0;
 	task = bpf_get_current_task_btf();
-	if (op >= NR_COMPAT_RENAMES) {
-		if (!ret && (op == NR_RENAMES || (op == NR_COMPAT_RENAMES && is_compat(task))))
-			__sync_fetch_and_add(&rename_gen, 1);
+	if (op >= NR_COMPAT_RENAMES)
+		note_renames(task, op, ret);
+	if (!is_target(task))
+		return 0;
+	if (is_compat(task)) {
+		count(not_decoded_compat32);
 		return 0;
 	}
-	if (!is_target(task) || is_compat(task))
+	if (!op)
 		return 0;
+	if (op >= NR_COMPAT_RENAMES) {
+		count_undecoded(op);
+		return 0;
+	}
 	state = state_of(task);
 	if (!state) {
 		count(matched);

@@ -8,6 +8,7 @@ char _license[] SEC("license")
 = "Dual BSD/GPL";
 
 const volatile bool has_rdonly_cast = false; /* the kernel has bpf_rdonly_cast() */
+const volatile u32 page_shift = 12;	     /* log2 of the kernel's page size: arm64 has 12, 14 or 16 */
 const volatile u32 self_tgid = 0;	     /* FLAK's process number in its own pid namespace */
 const volatile bool follow_children = true;  /* what a target forks is a target */
 const volatile bool all_files = false;	     /* pipes, sockets and devices too */
@@ -31,8 +32,8 @@ const struct flak_task *const volatile _task_anchor = NULL;
 const struct flak_process *const volatile _process_anchor = NULL;
 
 /*
- * The task's state, made at its first use. NULL only when the kernel has no memory; storage is never evicted, unlike an
- * LRU map's entries.
+ * The task's state, made at its first use. NULL when the kernel has no memory, or when this CPU is amid another use of
+ * task storage that we interrupted; storage is never evicted, unlike an LRU map's entries.
  */
 __hidden struct task_state *state_of(struct task_struct *task)
 {

@@ -8,6 +8,7 @@
 #include "kernel.bpf.h"
 
 /* Configuration, set before load; zero means off, and the verifier removes what is off. */
+extern const volatile u32 page_shift;
 extern const volatile u32 self_tgid;
 extern const volatile bool follow_children;
 extern const volatile bool all_files;

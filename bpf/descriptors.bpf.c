@@ -2,8 +2,8 @@
 /*
  * Descriptors: which file was opened, closed, duplicated, and where was its position put?
  *
- * open and dup name their new file by what the kernel put behind the new descriptor, at exit; the string the program
- * passed is kept only for a call that failed. close takes its file at enter: at exit it is gone.
+ * open names its file by what the kernel put behind the new descriptor, at exit; the string the program passed is kept
+ * only for a call that failed. The others take theirs at enter: at exit a closed descriptor's is gone.
  */
 #include "calls.bpf.h"
 

@@ -7,9 +7,9 @@
  * (get_user_pages) is not. Three ways to see that, best first; user space takes the first that the kernel allows:
  *
  *   fentry + fexit on handle_mm_fault  beginning and end, with mapping, flags and result
- *   kprobe on handle_mm_fault          the beginning; the end is the software event PAGE_FAULTS_MAJ or _MIN, which
- *                                      mm_account_fault() itself fires
- *   page_fault_user/kernel             the beginning, without the mapping; the end as above
+ *   page_fault_user/kernel (x86)       the beginning, without the mapping; the end is the software event
+ *                                      PAGE_FAULTS_MAJ or _MIN, which mm_account_fault() itself fires
+ *   kprobe on handle_mm_fault          the beginning, with the mapping, at a higher price; the end as above
  *
  * No kretprobe: it drops returns without counting when more tasks are inside than it has instances.
  *
@@ -53,10 +53,10 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 
 	if (!file || ref_of_mapped(state, file, &ref))
 		return;
-	offset = offset_in_mapping(vma_addr, addr & ~((1ULL << PAGE_SHIFT) - 1));
+	offset = offset_in_mapping(vma_addr, addr & ~((1ULL << page_shift) - 1));
 	/* A write to a page that is mapped already (do_wp_page) passes neither hook and maps that page alone. */
 	if (has_page_hooks && !fault->page_count && fault->flags & FAULT_FLAG_WRITE) {
-		fault->first_page = offset >> PAGE_SHIFT;
+		fault->first_page = offset >> page_shift;
 		fault->page_count = 1;
 	}
 	/* VM_FAULT_COMPLETED has dropped the lock by now: the mapping must still be what it was when its file was read. */
@@ -75,14 +75,14 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 	access->ret = fault->page_count;
 	access->file_id = ref.file_id;
 	access->path_id = ref.path_id;
-	access->fd = fault->page_count ? (u32)(offset >> PAGE_SHIFT) - fault->first_page : 0;
+	access->fd = fault->page_count ? (u32)(offset >> page_shift) - fault->first_page : 0;
 	access->marks = ref.marks | (is_kernel ? FLAK_MARK_KERNEL_FAULT : 0) | (is_major ? FLAK_MARK_IS_MAJOR : 0) |
 			(fault->flags & FAULT_FLAG_WRITE ? FLAK_MARK_IS_WRITE : 0);
 	access->op = FLAK_OP_FAULT;
 	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 }
 
-/* 1. fentry/fexit on handle_mm_fault, 2. kprobe on it */
+/* fentry/fexit on handle_mm_fault, and the kprobe on it, which begins the same way */
 
 static __always_inline int begin_handling(u64 vma_addr, u64 addr, u32 flags, bool has_regs)
 {
@@ -133,7 +133,7 @@ int BPF_KPROBE(flak_kfault_in, u64 vma, unsigned long addr, unsigned int flags, 
 	return begin_handling(vma, addr, flags, regs != 0);
 }
 
-/* 3. The exception's tracepoints; 2. and 3. end with the accounting's software events */
+/* The exception's tracepoints; they and the kprobe end with the accounting's software events */
 
 SEC("?tp_btf/page_fault_user")
 int BPF_PROG(flak_pf_user, unsigned long addr, struct pt_regs *regs, unsigned long error_code)

@@ -27,6 +27,7 @@
 /* Highest process number the kernel can give out (PID_MAX_LIMIT), and words of a bitmap over all of them. */
 #define FLAK_MAX_PIDS 4194304
 #define FLAK_PID_WORDS 65536
+_Static_assert(FLAK_PID_WORDS * 64 == FLAK_MAX_PIDS, "a bit for each process number");
 /* System call numbers looked at; every number FLAK decodes is below it on both architectures. */
 #define FLAK_MAX_SYSCALLS 512
 
@@ -76,12 +77,12 @@ enum flak_mark {
 	FLAK_MARK_NO_ENTER = 0x8,	 /* its beginning was not seen: file and position are those at exit */
 	FLAK_MARK_INTERRUPTED = 0x10,	 /* ended by a signal with ERESTART*; the kernel may restart it */
 	FLAK_MARK_UNFINISHED = 0x20,	 /* had not returned when tracing stopped; latency is its age */
-	FLAK_MARK_COMPAT32 = 0x40,	 /* made through the 32-bit entry */
+	FLAK_MARK_COMPAT32 = 0x40,	 /* made through the 32-bit entry (reserved: those calls are only counted) */
 	FLAK_MARK_DELETED = 0x80,	 /* the file had no name left */
 	FLAK_MARK_ATTACHED = 0x100,	 /* was open or mapped before tracing began */
 	FLAK_MARK_OFFSET_SHARED = 0x200, /* somebody else moved the file position meanwhile: the offset may be wrong */
 	FLAK_MARK_OFFSET_FROM_SIZE = 0x400, /* O_APPEND or RWF_APPEND: the position the kernel chose */
-	FLAK_MARK_RESULT_UNKNOWN = 0x800,   /* the call was seen to begin, its result was not */
+	FLAK_MARK_RESULT_UNKNOWN = 0x800,   /* the call was seen to begin, its result was not (reserved) */
 	FLAK_MARK_KERNEL_FAULT = 0x1000,    /* page fault taken in kernel mode */
 	/* Not marks for readers but operands of one bit, so that a fault fits one slot. */
 	FLAK_MARK_IS_WRITE = 0x10000,
@@ -127,7 +128,7 @@ struct flak_operands {
 	__u32 mode;	     /* creation mode */
 	__s32 new_fd;	     /* descriptor made by the call, -1: none */
 	__u32 claim_id;	     /* path_id of the string the program passed, 0: none */
-	__u32 other_file_id; /* second file of a call that has two */
+	__u32 other_file_id; /* second file of a call that has two, 0: none (reserved, with the next two) */
 	__u32 other_path_id;
 	__u32 call_id; /* links the records of one copy, 0: none */
 	__u16 op;      /* FLAK_OP_OPERANDS */
@@ -168,7 +169,7 @@ enum flak_name_flag {
 	FLAK_NAME_TRUNCATED = 0x1, /* deeper or longer than FLAK walks: the first components are missing */
 	FLAK_NAME_CLAIMED = 0x2,   /* bytes are the program's string; base_path_id is what it was relative to */
 	FLAK_NAME_FAULT = 0x4,	   /* the program's string could not be read */
-	FLAK_NAME_DELETED = 0x8,   /* had no name left when it was sent */
+	FLAK_NAME_DELETED = 0x8,   /* had no name left when it was sent (reserved: FLAK_MARK_DELETED says it) */
 	FLAK_NAME_DETACHED = 0x10, /* its root is not a mount in any namespace (pipes, memfds, lazy umounts) */
 	FLAK_NAME_WEAK = 0x20, /* dev, ino and ino_gen do not tell files apart here: generation 0, or btrfs snapshots */
 };

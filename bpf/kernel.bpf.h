@@ -96,7 +96,7 @@ static __always_inline bool is_compat(const struct task_struct *task)
 #if defined(__TARGET_ARCH_x86)
 	return task->thread_info.status & 2; /* TS_COMPAT */
 #else
-	return false;
+	return task->thread_info.flags & 1UL << 22; /* TIF_32BIT */
 #endif
 }
 
@@ -116,7 +116,6 @@ static __always_inline bool is_compat(const struct task_struct *task)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define FUSE_SUPER_MAGIC 0x65735546
 #define BTRFS_SUPER_MAGIC 0x9123683e
-#define PAGE_SHIFT 12
 #define MAX_ERRNO 4095
 #define UIO_MAXIOV 1024
 #define VM_FAULT_ERROR 0x000873 /* OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV, FALLBACK */

@@ -35,6 +35,13 @@ static __always_inline struct flak_process *reserve_process(struct task_struct *
 	return process;
 }
 
+/* A process event without a task state to number it in: lost, and a number is missing. */
+static __always_inline void lose_process(void)
+{
+	count(meta_matched);
+	count(lost_meta_full);
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -52,8 +59,10 @@ int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 	if (is_process && follow_children)
 		add_target(child->tgid);
 	state = state_of(parent);
-	if (!state)
+	if (!state) {
+		lose_process();
 		return 0;
+	}
 	process = reserve_process(parent, state, FLAK_OP_FORK);
 	if (!process)
 		return 0;
@@ -87,8 +96,10 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	if (!is_target(task))
 		return 0;
 	state = state_of(task);
-	if (!state)
+	if (!state) {
+		lose_process();
 		return 0;
+	}
 	/* The new image's stack was filled by get_user_pages: no access of the program's. */
 	state->faults_before = task->min_flt + task->maj_flt - state->faults_seen;
 	state->nr = -1;
@@ -134,8 +145,10 @@ int flak_exit_task(u64 *ctx)
 	if (is_last)
 		count_ended(task->tgid);
 	state = state_of(task);
-	if (!state)
+	if (!state) {
+		lose_process();
 		return 0;
+	}
 	unseen = !traces_faults ? 0 : task->min_flt + task->maj_flt - state->faults_before - state->faults_seen;
 	if ((s64)unseen > 0)
 		__sync_fetch_and_add(&cpu_counters()->not_decoded_gup_fault, unseen);

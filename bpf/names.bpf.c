@@ -35,33 +35,36 @@ struct name_scratch {
 	u8 bytes[FLAK_PATH_MAX + 512];
 };
 
-/* One per CPU and level of nesting: a walk may be interrupted by a fault that walks too. */
-#define SCRATCH_LEVELS 2
+/*
+ * Two for each CPU: a walk may be interrupted by a fault that walks too. They are taken by a bit each and not by a count
+ * of levels: programs that can be preempted (fentry, iterators) do not end in the reverse order in which they began.
+ */
+#define SCRATCH_COUNT 2
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, SCRATCH_LEVELS);
+	__uint(max_entries, SCRATCH_COUNT);
 	__type(key, u32);
 	__type(value, struct name_scratch);
 } scratch SEC(".maps");
 
-struct nesting {
-	u64 level;
+struct scratch_use {
+	u64 taken; /* a bit for each scratch */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, struct nesting);
-} nestings SEC(".maps");
+	__type(value, struct scratch_use);
+} scratch_uses SEC(".maps");
 
 struct walk {
 	u64 dentry;
 	u64 mnt; /* struct mount * */
 	u64 fingerprint;
 	u32 at;
-	u32 level;
+	u32 scratch;
 	u32 flags;
 	u32 pad;
 };
@@ -70,8 +73,8 @@ struct walk {
 static long walk_step(u32 index, void *context)
 {
 	struct walk *walk = context;
-	u32 level = walk->level;
-	struct name_scratch *out = bpf_map_lookup_elem(&scratch, &level);
+	u32 which = walk->scratch;
+	struct name_scratch *out = bpf_map_lookup_elem(&scratch, &which);
 	struct dentry *dentry = kcast(struct dentry, walk->dentry);
 	u64 parent, hash_len;
 	u32 at, len;
@@ -126,24 +129,30 @@ static __always_inline u32 file_id_of(struct identity *identity)
 	return id;
 }
 
-static __always_inline struct name_scratch *scratch_get(u32 *level)
+/* A scratch that nobody on this CPU uses, and which one; NULL when all are taken. */
+static __always_inline struct name_scratch *scratch_get(u32 *which)
 {
 	u32 zero = 0;
-	struct nesting *nesting = bpf_map_lookup_elem(&nestings, &zero);
+	struct scratch_use *use = bpf_map_lookup_elem(&scratch_uses, &zero);
 
-	if (!nesting)
+	if (!use)
 		return NULL;
-	*level = __sync_fetch_and_add(&nesting->level, 1);
-	return bpf_map_lookup_elem(&scratch, level); /* NULL when nested too deep; scratch_put() all the same */
+	if (!(__sync_fetch_and_or(&use->taken, 1) & 1))
+		*which = 0;
+	else if (!(__sync_fetch_and_or(&use->taken, 2) & 2))
+		*which = 1;
+	else
+		return NULL;
+	return bpf_map_lookup_elem(&scratch, which);
 }
 
-static __always_inline void scratch_put(void)
+static __always_inline void scratch_put(u32 which)
 {
 	u32 zero = 0;
-	struct nesting *nesting = bpf_map_lookup_elem(&nestings, &zero);
+	struct scratch_use *use = bpf_map_lookup_elem(&scratch_uses, &zero);
 
-	if (nesting)
-		__sync_fetch_and_add(&nesting->level, -1);
+	if (use)
+		__sync_fetch_and_and(&use->taken, which ? ~2ULL : ~1ULL);
 }
 
 static __always_inline bool send_name(struct name_scratch *out, u32 bytes)
@@ -191,11 +200,9 @@ int intern(struct name_key *key, struct name_entry *entry)
 		return 0;
 	}
 
-	out = scratch_get(&walk.level);
-	if (!out) {
-		scratch_put();
+	out = scratch_get(&walk.scratch);
+	if (!out)
 		return -1;
-	}
 	walk.dentry = key->dentry;
 	walk.mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
 	if (bpf_loop(2 * FLAK_PATH_MAX, walk_step, &walk, 0) >= 2 * FLAK_PATH_MAX)
@@ -237,7 +244,7 @@ int intern(struct name_key *key, struct name_entry *entry)
 	out->head.file_size = kread(inode, i_size);
 	entry->is_sent = send_name(out, walk.at);
 done:
-	scratch_put();
+	scratch_put(walk.scratch);
 	bpf_map_update_elem(&names, key, entry, BPF_ANY);
 	return 0;
 }
@@ -249,12 +256,12 @@ done:
 int send_claim(u64 user_string, u32 base_path_id)
 {
 	struct name_scratch *out;
-	u32 level, path_id = 0;
+	u32 which, path_id;
 	long len;
 
-	out = scratch_get(&level);
+	out = scratch_get(&which);
 	if (!out)
-		goto done;
+		return 0;
 	__builtin_memset(&out->head, 0, sizeof(out->head));
 	out->head.base_path_id = base_path_id;
 	out->head.flags = FLAK_NAME_CLAIMED;
@@ -267,8 +274,8 @@ int send_claim(u64 user_string, u32 base_path_id)
 		out->head.flags |= FLAK_NAME_TRUNCATED;
 	path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
 	out->head.path_id = path_id;
-	send_name(out, (len - 1) & (FLAK_PATH_MAX - 1));
-done:
-	scratch_put();
+	if (!send_name(out, (len - 1) & (FLAK_PATH_MAX - 1)))
+		path_id = 0;
+	scratch_put(which);
 	return path_id;
 }

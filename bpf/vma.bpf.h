@@ -87,7 +87,7 @@ static __always_inline u64 offset_in_mapping(u64 vma_addr, u64 addr)
 {
 	struct vm_area_struct *vma = kcast(struct vm_area_struct, vma_addr);
 
-	return (kread(vma, vm_pgoff) << PAGE_SHIFT) + (addr - kread(vma, vm_start));
+	return (kread(vma, vm_pgoff) << page_shift) + (addr - kread(vma, vm_start));
 }
 
 #endif /* FLAK_VMA_BPF_H */

@@ -12,7 +12,7 @@ Everything public is in `__all__`; the names of an event's fields are explained 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ from flak.events import (
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection, Sequence
 
     from flak.session import Session
     from flak.tracefile import Recording
@@ -96,16 +97,43 @@ __all__ = [
 ]
 
 
-def trace(**options: Any) -> Session:
-    """A live trace, to be used in a `with` and iterated over.
+def trace(
+    *,
+    pid: int | Sequence[int] = (),
+    command: Sequence[str] | None = None,
+    follow: bool = True,
+    all_files: bool = False,
+    events: Collection[str] | None = None,
+    latency: bool = True,
+    buffer_size: int = 16 << 20,
+    duration: float | None = None,
+    max_events: int | None = None,
+    user: str | None = None,
+    stdout: int | None = None,
+) -> Session:
+    """A live trace of processes (`pid`) or of a `command`, to be used in a `with` and iterated over.
 
-    Options are those of `flak.session.Session`: `pid` (a number or several) or `command` (program and arguments),
-    `follow`, `all_files`, `events`, `latency`, `buffer_size` (bytes), `duration` (seconds), `max_events`, `user`,
-    `stdout`. Raises UsageError at once; TargetError, NotPermitted, NotSupported, LoadError and AttachError on entering.
+    follow: their children too. all_files: pipes, sockets and devices too. events: only these groups, by the names of
+    the option --events. latency: False saves the hook at enter. buffer_size: bytes. duration: seconds. max_events:
+    accesses. user: who the command runs as. stdout: a descriptor for its standard output.
+
+    Raises UsageError at once; TargetError, NotPermitted, NotSupported, LoadError and AttachError on entering.
     """
     from flak.session import Session
 
-    return Session(**options)
+    return Session(
+        pid=pid,
+        command=command,
+        follow=follow,
+        all_files=all_files,
+        events=events,
+        latency=latency,
+        buffer_size=buffer_size,
+        duration=duration,
+        max_events=max_events,
+        user=user,
+        stdout=stdout,
+    )
 
 
 def open(path: str | os.PathLike[str]) -> Recording:

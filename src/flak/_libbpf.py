@@ -35,8 +35,6 @@ class ProgInfo(ctypes.Structure):
 
 
 _PROTOTYPES = {
-    "libbpf_major_version": (c_uint32, []),
-    "libbpf_version_string": (c_char_p, []),
     "libbpf_strerror": (c_int, [c_int, c_char_p, c_size_t]),
     "libbpf_set_print": (c_void_p, [PRINT_FN]),
     "bpf_object__open_mem": (c_void_p, [c_void_p, c_size_t, c_void_p]),
@@ -47,7 +45,6 @@ _PROTOTYPES = {
     "bpf_object__next_program": (c_void_p, [c_void_p, c_void_p]),
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__set_autoload": (c_int, [c_void_p, c_bool]),
-    "bpf_program__autoload": (c_bool, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_link__fd": (c_int, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),

@@ -44,8 +44,8 @@ MAPS: tuple[str, ...] = (
     "identities",
     "meta",
     "names",
-    "nestings",
     "scratch",
+    "scratch_uses",
     "tasks",
 )
 
@@ -67,6 +67,7 @@ VARIABLES: dict[str, Variable] = {
     "next_path_id": Variable(".bss", "I", 4, 1),
     "next_task_id": Variable(".bss", "I", 4, 1),
     "op_of_nr": Variable(".rodata", "B", 1, 512),
+    "page_shift": Variable(".rodata", "I", 4, 1),
     "rename_gen": Variable(".bss", "I", 4, 1),
     "root_count": Variable(".bss", "I", 4, 1),
     "roots": Variable(".bss", "I", 4, 64),
@@ -87,6 +88,7 @@ class Config:
     has_group_dead: bool = False
     has_page_hooks: bool = False
     has_rdonly_cast: bool = False
+    page_shift: int = 12
     self_pid_ns: int = 0
     self_tgid: int = 0
     traces_faults: bool = False

@@ -1,7 +1,7 @@
 """The BPF object and what belongs to it: programs, links, shared memory, rings, iterators.
 
 Handles close themselves, errno becomes an exception here and nowhere else. Knows nothing of what the records mean.
-Used by session and preflight.
+Used by probes, drain, tally and session.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from flak import _libbpf
+from flak._skeleton import PROGRAMS
 from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
 
 # enum btf_kind (include/uapi/linux/btf.h)
-KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 1, 2, 3, 4, 8, 12, 15
+KIND_PTR, KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 2, 4, 8, 12, 15
 
 LIBBPF_INFO = 1  # enum libbpf_print_level; debug is 2
 
@@ -116,6 +117,10 @@ class Btf:
                 return length - 1  # the first parameter is the tracepoint's own data
             type_id = referred
         return 0
+
+    def has_struct(self, name: str) -> bool:
+        """The kernel has a struct of that name."""
+        return bool(self.find(name, KIND_STRUCT))
 
     def layout(self, name: str) -> tuple[int, list[tuple[str, int, int]]]:
         """Size of a struct and (name, offset, size) of its members, in bytes; (0, []) when it is not there."""
@@ -239,7 +244,7 @@ class BpfObject:
         """Attach a program to the hook its section names. Raises AttachError."""
         link = library().bpf_program__attach(self._program(name))
         if not link:
-            raise AttachError(f"cannot attach {name}: {_error(ctypes.get_errno())}")
+            raise AttachError(f"cannot attach {name} to {PROGRAMS[name]}: {_error(ctypes.get_errno())}")
         self._links.setdefault(name, []).append(link)
 
     def attach_software_event(self, name: str, config: int) -> None:
@@ -294,10 +299,10 @@ class BpfObject:
         """The consumer's side of a ring buffer map."""
         return Ring(library().bpf_map__fd(self._map(name)))
 
-    def recursion_misses(self) -> int:
-        """How often a program could not run because it was running already on that CPU; 0 before 5.12."""
+    def recursion_misses(self, programs: Iterable[str]) -> int:
+        """How often these programs could not run because they were running already on that CPU; 0 before 5.12."""
         total = 0
-        for name in self._links:
+        for name in programs:
             info = _libbpf.ProgInfo()
             length = c_uint32(ctypes.sizeof(info))
             fd = library().bpf_program__fd(self._program(name))
@@ -328,11 +333,10 @@ class Ring:
     """The consumer's side of a BPF_MAP_TYPE_RINGBUF, by its memory: kernel/bpf/ringbuf.c.
 
     Page 0 holds the consumer's position, page 1 the producer's, then the data, mapped twice, so that no span wraps.
-    Positions grow for ever. `spans` of the ring stay valid until `release()`.
+    Positions grow for ever. Views handed out stay valid until `release()`.
     """
 
-    BUSY = 0x80  # top bits of a record's first word
-    DISCARD = 0x40
+    BUSY = 0x80  # top byte of a record's first word: being written
 
     def __init__(self, fd: int) -> None:
         page = mmap.PAGESIZE

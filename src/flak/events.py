@@ -144,7 +144,7 @@ _KINDS = {
 class Tables:
     """What the small numbers of one run stand for. Filled by the decoder, read by the events."""
 
-    __slots__ = ("container", "files", "paths", "tasks")
+    __slots__ = ("files", "paths", "tasks")
 
     def __init__(self) -> None:
         self.tasks: dict[int, Task] = {}
@@ -725,4 +725,5 @@ def as_dict(event: Event) -> dict[str, Any]:
         }  # fmt: skip
     values = {word: getattr(event, word) for word in WORDS}
     values["marks"] = list(values["marks"])
+    values["path_id"] = values["path_id"] or None  # 0 is "no path" in the record
     return values

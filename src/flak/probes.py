@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from flak._records import LAYOUTS
 from flak._skeleton import Config
 from flak.bpf import BpfObject, Btf, object_bytes
-from flak.errors import AttachError, LoadError, NotPermitted
+from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
 from flak.wire import compare_layouts
 
 PAGE_FAULTS_MIN, PAGE_FAULTS_MAJ = 5, 6  # enum perf_sw_ids
@@ -72,6 +72,7 @@ FAULT_PAGES = Alternative(
 LOST_WITHOUT = {
     "page faults": "what is read and written through memory maps",
     "pages per fault": "how many pages a fault maps (page_count)",
+    "enter of calls": "durations, calls that never return, the files of close, munmap and mremap",
 }
 """By concern, what a report cannot show when nothing serves it."""
 
@@ -102,12 +103,16 @@ def attach(
     with Btf.of_kernel() as btf:
         ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
         has_pages = FAULT_PAGES.is_possible(btf)
+        if not btf.has_struct("maple_tree"):
+            raise NotSupported(
+                "this kernel keeps its mappings in no maple tree, which FLAK needs", "use Linux 6.1 or newer"
+            )
         config = replace(
             config,
             has_rdonly_cast=btf.has_function("bpf_rdonly_cast"),
             has_group_dead=btf.tracepoint_arguments("sched_process_exit") > 1,
         )
-    refusal = "this kernel has none of the hooks"
+    refusal = none = "this kernel has none of the hooks"
     for way in [*ways, None]:
         pages = FAULT_PAGES if way and has_pages else None
         try:
@@ -120,12 +125,14 @@ def attach(
         hooks = Hooks(bpf)
         hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
         hooks.served["system calls"] = "sys_enter and sys_exit" if wants_latency else "sys_exit"
+        if not wants_latency:
+            hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
         if wants_faults:
             for concern, alternative in (("page faults", way), ("pages per fault", pages)):
                 if alternative:
                     hooks.served[concern] = alternative.name
                 else:
-                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({refusal})"
+                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({none if way else refusal})"
         return hooks
     raise AssertionError("the last way, None, either returns or raises")
 

@@ -8,6 +8,7 @@ events mean is left to others; `cli` and the public `flak.trace` are the users.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import platform
 import socket
@@ -32,6 +33,7 @@ from flak.wire import Decoder, count_accesses, count_process_events, size_of_acc
 POLL_S = 0.005  # idle poll of the rings: 0.9 % of a CPU
 META_RING_SIZE = 4 << 20
 DEFAULT_BUFFER_SIZE = 16 << 20
+MAX_BUFFER_SIZE = 1 << 31  # a map's size is a u32, a ring's a power of two
 MAX_ROOTS = VARIABLES["roots"].length
 
 EVENT_GROUPS: dict[str, frozenset[Op]] = {
@@ -65,7 +67,8 @@ class Session:
     command: program and arguments to start; stdout: a descriptor for its standard output; user: who it runs as.
     all_files: pipes, sockets and devices too, not only regular files and directories.
     events: names of EVENT_GROUPS to record, None for all. latency: False saves the hook at enter.
-    buffer_size: bytes of the access ring, rounded up to a power of two. duration: seconds. max_events: stop after.
+    buffer_size: bytes of the access ring, rounded up to a power of two. duration: stop after so many seconds.
+    max_events: stop after so many accesses.
 
     Raises UsageError at once; TargetError, NotPermitted, NotSupported, LoadError, AttachError when entered.
     """
@@ -95,13 +98,15 @@ class Session:
         unknown = set(events or ()) - EVENT_GROUPS.keys()
         if unknown:
             raise UsageError(f"no events called {', '.join(sorted(unknown))}", f"there are {', '.join(EVENT_GROUPS)}")
+        if buffer_size > MAX_BUFFER_SIZE:
+            raise UsageError(f"a buffer of {buffer_size} bytes is too large", f"at most {MAX_BUFFER_SIZE} bytes (2G)")
         self._pids = pids
         self._argv = list(command) if command else None
         self._follow = follow
         self._all_files = all_files
         self._events = frozenset(EVENT_GROUPS if events is None else events)
         self._has_latency = latency
-        self._buffer_size = 1 << max(buffer_size - 1, 4095).bit_length()
+        self._buffer_size = 1 << max(buffer_size - 1, mmap.PAGESIZE - 1).bit_length()
         self._duration = duration
         self._max_events = max_events
         self._user = user
@@ -140,9 +145,11 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish()
-        self._tally = None
-        self._stack.close()
+        try:
+            self._finish()
+        finally:
+            self._tally = None
+            self._stack.close()
 
     def close(self) -> None:
         """Leave the session outside a `with`; may be called twice."""
@@ -155,6 +162,7 @@ class Session:
             self._command = self._stack.enter_context(Command(self._argv, user=self._user, stdout=self._stdout))
         hooks = probes.attach(
             Config(
+                page_shift=mmap.PAGESIZE.bit_length() - 1,
                 self_pid_ns=Path("/proc/self/ns/pid").stat().st_ino,
                 self_tgid=os.getpid(),
                 follow_children=self._follow,
@@ -215,9 +223,8 @@ class Session:
         self._choose(self._pids, arm_only=False)
         added = self._shared("adopted_count")
         before = -1
-        while (
-            added[0] != before
-        ):  # The fork hook is on; what forked before it is found by going on till nobody is added.
+        # The fork hook is on; what forked before it is found by going on till nobody is added.
+        while added[0] != before:
             before = added[0]
             self._bpf.run_iterator(probes.ADOPT)
         for target in self._targets:
@@ -226,8 +233,10 @@ class Session:
                 raise TargetError(f"process {target.pid} ended, and its number was given to another")
         if self._shared("found_roots")[0] < len(self._pids):
             raise TargetError("FLAK does not trace itself")
-        self._bpf.run_iterator(probes.OPEN_FILES)
-        self._bpf.run_iterator(probes.MAPPINGS)
+        if "open" in self._events:
+            self._bpf.run_iterator(probes.OPEN_FILES)
+        if "mmap" in self._events:
+            self._bpf.run_iterator(probes.MAPPINGS)
 
     # --- what is traced
 
@@ -269,6 +278,7 @@ class Session:
             "boot_id": _read("/proc/sys/kernel/random/boot_id"),
             "kernel": platform.release(),
             "machine": platform.machine(),
+            "page_size": mmap.PAGESIZE,
             "command_line": sys.argv,
             "selectors": {"pid": list(self._pids), "command": self._argv, "follow": self._follow},
             "events": sorted(self._events),
@@ -302,7 +312,7 @@ class Session:
 
     def rounds(self) -> Iterator[Batch]:
         """Each round that brought something. Names and tasks are learnt as it goes; `decode` makes events of it."""
-        for found, size in self._raw_rounds():
+        for found, size in self._raw_rounds("process" in self._events):
             process_events = self.decoder.learn(b"".join(found.meta))
             yield Batch(bytes(found.slots[:size]), process_events)
 
@@ -320,11 +330,13 @@ class Session:
     def record(self, writer: RawWriter) -> None:
         """Write every round to a recording, without looking inside, until the trace ends.
 
+        Process events are in it whether or not they were asked for: without them their numbers would count as lost.
+
         What could not be written is counted as `user_write_failed`; then the trace is over and the OutputError raised.
         A writer that is full ends the trace; what it refused is counted as filtered by `max_size`.
         """
         next_counters = 0.0
-        for found, size in self._raw_rounds():
+        for found, size in self._raw_rounds(True):
             refused = writer.unwritten
             try:
                 writer.round(found.meta, [found.slots[:size]])
@@ -340,7 +352,7 @@ class Session:
                 self._books.is_cut = True
                 self.stop()
 
-    def _raw_rounds(self) -> Iterator[tuple[Round, int]]:
+    def _raw_rounds(self, takes_process_events: bool) -> Iterator[tuple[Round, int]]:
         """Drain until the trace is over: rounds, and how many bytes of their slots to take (see max_events)."""
         deadline = self._started + self._duration if self._duration is not None else None
         is_last = False
@@ -353,18 +365,18 @@ class Session:
                 time.sleep(POLL_S)
             while found:
                 try:
-                    yield found, self._enter_books(found)
+                    yield found, self._enter_books(found, takes_process_events)
                 finally:  # also when whoever iterates has seen enough
                     self._drain.give_back(found)
                 found = self._drain.take() if is_last else None  # at the end: till nothing is left
         self._finish()
 
-    def _enter_books(self, found: Round) -> int:
+    def _enter_books(self, found: Round, takes_process_events: bool) -> int:
         """Count a round as received and written, but for accesses beyond max_events; returns the bytes to take."""
         books, size = self._books, len(found.slots)
         accesses, events = count_accesses(found.slots), count_process_events(found.meta)
         books.received += accesses + events
-        if "process" not in self._events:
+        if not takes_process_events:
             books.filtered["events"] += events
             events = 0
         if self._max_events is not None:
@@ -390,9 +402,10 @@ class Session:
         """Hooks off; calls that have not returned become records."""
         if self._is_over:
             return
-        self._misses = self._bpf.recursion_misses()
-        for name in self._bpf.attached:
+        programs = self._bpf.attached
+        for name in programs:
             self._bpf.detach(name)
+        self._misses = self._bpf.recursion_misses(programs)
         self._ended = time.monotonic()
         self._bpf.run_iterator(probes.PENDING)
         self._is_over = True
@@ -423,7 +436,7 @@ class Session:
         """The counters so far; after the trace, final."""
         if self._final or not self._tally:
             return self._final or Counters(is_complete=False)
-        misses = self._misses if self._is_over else self._bpf.recursion_misses()
+        misses = self._misses if self._is_over else self._bpf.recursion_misses(self._bpf.attached)
         return self._tally.counters(recursion_misses=misses, is_complete=False)
 
     def sequences(self) -> dict[int, tuple[int, int]]:

@@ -77,8 +77,8 @@ class Tally:
 
     def _rows_by_cpu(self) -> dict[int, CountersRecord]:
         found = {}
-        for cpu in possible_cpus():
-            row = CountersRecord(*COUNTERS.unpack_from(self._rows, cpu % MAX_CPUS * COUNTERS.size))
+        for cpu in sorted({cpu % MAX_CPUS for cpu in possible_cpus()}):  # as the programs share rows
+            row = CountersRecord(*COUNTERS.unpack_from(self._rows, cpu * COUNTERS.size))
             if any(row):
                 found[cpu] = row
         return found

@@ -39,7 +39,10 @@ from flak._records import (
 from flak.errors import SchemaMismatch, TraceFileError
 from flak.events import CLASS_OF_OP, Access, Batch, Event, Exec, Exit, File, Fork, Lost, Operands, Tables, Task, escape
 
-__all__ = ["Buffer", "Decoder", "Layouts", "compare_layouts", "count_accesses", "count_process_events", "is_operands"]
+__all__ = [
+    "Buffer", "Decoder", "Layouts", "compare_layouts", "count_accesses", "count_process_events", "is_operands",
+    "size_of_accesses",
+]  # fmt: skip
 
 Buffer = bytes | memoryview
 
@@ -439,5 +442,5 @@ def _place(field: tuple[int, int] | None) -> str:
 def _mismatch(what: str, expected: str, actual: str) -> SchemaMismatch:
     return SchemaMismatch(
         f"{what}: this package expects {expected}, the BPF object has {actual}",
-        "rebuild the object: python build_bpf.py; if flak was installed by pip: pip install --force-reinstall flak",
+        "rebuild the object: python build_bpf.py; installed by pip: pip install --force-reinstall flak-tracer",
     )

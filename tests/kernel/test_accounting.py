@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+import flak
 from flak.events import Access, Exec, Exit, Fork, Lost, Read
+from flak.tracefile import Writer
 
 from .conftest import Traced
 from .running import Workloads, missing_numbers
@@ -129,3 +131,18 @@ def test_a_loss_has_the_time_when_it_happened(flood: dict[str, Any]) -> None:
     largest = flood["largest"]
     assert largest["count"] > 100_000, "the tracer was not stopped long enough: the test proved nothing"
     assert largest["before_ns"] <= largest["ts_ns"] <= largest["behind_ns"]
+
+
+def test_a_recording_of_some_events_holds_what_its_footer_counts(
+    workloads: Workloads, indexed: Path, tmp_path: Path
+) -> None:
+    recording = tmp_path / "run.flak"
+    command = workloads.command("preads", indexed, 1009, 1)
+    with flak.trace(command=command, events=["read"]) as session, Writer(recording, session.header()) as writer:
+        session.record(writer)
+        writer.close(session.stats, session.sequences())
+    with flak.open(recording) as source:
+        *events, counters = source
+    assert {event.op for event in events} <= {"read", "pread64", "fork", "exec", "exit"}
+    assert len(events) == counters.written
+    assert source.warnings == []

@@ -84,6 +84,17 @@ def test_files_that_were_open_already_are_listed_with_their_position(went: Any, 
     assert (listed.new_fd, listed.file_offset) == (steps[0]["fd"], 2 * 7)
 
 
+def test_what_was_there_already_is_listed_only_where_asked_for(
+    workloads: Workloads, indexed: Path, mapped: Path
+) -> None:
+    with running(workloads.command("waiter", "go", indexed, mapped)) as program:
+        with flak.trace(pid=program.pid, events=["read"]) as session:
+            program.process.send_signal(signal.SIGUSR1)
+            events = list(session)
+        program.finish()
+    assert {event.op for event in events} <= {"read", "counters"}
+
+
 def test_maps_that_were_there_already_are_listed(went: Any, mapped: Path) -> None:
     events, _ = went
     (listed,) = (e for e in events if isinstance(e, Mmap) and e.path == str(mapped))

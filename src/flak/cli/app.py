@@ -212,6 +212,7 @@ def run(arguments: list[str]) -> int:
     except FlakError as error:
         if os.environ.get("FLAK_DEBUG"):
             traceback.print_exception(error)
+            console.warn(getattr(error, "log", ""))
         console.fail(error)
         if isinstance(error, NotPermitted) or isinstance(error.__cause__, NotPermitted):
             _hint_at_sudo(console, arguments)
