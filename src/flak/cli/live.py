@@ -61,9 +61,12 @@ def record(capture: Capture, path: Path, *, force: bool, max_size: int | None, c
         with Writer(path, session.header(), force=force, owner=invoking_owner(), max_size=max_size) as writer:
             try:
                 session.record(writer)
-            finally:  # a recording that could not be finished says what it lacks
+            except FlakError:  # a recording that could not be finished says what it lacks
                 writer.close(session.stats, session.sequences())
                 tell_counters(console, session.stats, session.elapsed_s)
+                raise
+            writer.close(session.stats, session.sequences())
+        tell_counters(console, session.stats, session.elapsed_s)
         if writer.is_full:
             console.say(f"stopped at --max-size: {path} is full")
         console.say(f"next: flak dump {path}")

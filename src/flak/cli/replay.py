@@ -29,9 +29,13 @@ def view(recording: Recording, display: Display, console: Console, *, lines: Raw
     viewer = Viewer(display, console, lines=lines, closing=closing, page_size=_page_size(recording))
     viewer.begin(recording.anchor)
     last = Batch(b"")
+    # A recording holds the process events even when nobody asked for them (Session.record says why).
+    has_processes = "process" in recording.header.get("events", ("process",))
     for last in recording.batches():
-        if viewer.has_lines and not viewer.show(recording.decoder.decode(last)):
-            return  # whoever read it has seen enough
+        if viewer.has_lines:
+            events = recording.decoder.decode(last)
+            if not viewer.show([e for e in events if has_processes or e.via != "sched"]):
+                return  # whoever read it has seen enough
         viewer.count(last, recording.tables)
     tail = recording.tail() if viewer.has_lines else ()
     viewer.end(tail, recording.stats, _elapsed_s(recording, last))
