@@ -133,8 +133,9 @@ struct file_ref {
 __hidden struct task_state *state_of(struct task_struct *task);
 int identify(struct task_state *state);
 /* names.bpf.c */
-int intern(struct name_key *key, struct name_entry *entry);
+int intern(void);
 int send_claim(u64 user_string, u32 base_path_id);
+int send_exec(struct flak_process *process, u64 user_string);
 
 static __always_inline struct flak_counters *cpu_counters(void)
 {

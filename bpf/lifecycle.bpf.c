@@ -72,22 +72,14 @@ int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-#define ARGV0_MAX 256
-
-struct exec_record {
-	struct flak_process process;
-	u8 argv0[ARGV0_MAX];
-};
-
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
-	struct exec_record record = {};
+	struct flak_process process = {};
 	struct flak_counters *mine;
 	struct task_state *state;
 	struct file_ref ref = {};
-	u32 cpu, size;
-	long len;
+	u32 cpu;
 
 	if (armed_tgid && armed_tgid == (u32)task->tgid) {
 		armed_tgid = 0;
@@ -108,19 +100,16 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 
 	cpu = bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1);
 	mine = &counters[cpu];
-	len = bpf_probe_read_user_str(record.argv0, sizeof(record.argv0), (void *)task->mm->arg_start);
-	size = len < 1 ? 0 : (u32)(len - 1) & (ARGV0_MAX - 1);
-	record.process.type = FLAK_META_PROCESS;
-	record.process.size = sizeof(record.process) + size;
-	record.process.op = FLAK_OP_EXEC;
-	record.process.cpu = cpu;
-	record.process.ts_ns = bpf_ktime_get_boot_ns();
-	record.process.task_id = task_id_of(task, state);
-	record.process.seq = __sync_fetch_and_add(&mine->meta_matched, 1);
-	record.process.child_pid = old_pid;
-	record.process.file_id = ref.file_id;
-	record.process.path_id = ref.path_id;
-	if (bpf_ringbuf_output(&meta, &record, sizeof(record.process) + size, BPF_RB_NO_WAKEUP))
+	process.type = FLAK_META_PROCESS;
+	process.op = FLAK_OP_EXEC;
+	process.cpu = cpu;
+	process.ts_ns = bpf_ktime_get_boot_ns();
+	process.task_id = task_id_of(task, state);
+	process.seq = __sync_fetch_and_add(&mine->meta_matched, 1);
+	process.child_pid = old_pid;
+	process.file_id = ref.file_id;
+	process.path_id = ref.path_id;
+	if (send_exec(&process, task->mm->arg_start))
 		__sync_fetch_and_add(&mine->lost_meta_full, 1);
 	else
 		__sync_fetch_and_add(&mine->meta_submitted, 1);

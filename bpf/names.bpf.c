@@ -174,13 +174,18 @@ static __always_inline bool send_name(struct name_scratch *out, u32 bytes)
 }
 
 /*
- * Completes `entry`, the present looks of `key`, with ids. Known and unchanged: from the map. Else the path is walked;
- * only when it differs from what was sent does it get a new id and a new record.
+ * Completes the current task's memo, the present looks of its memo_key, with ids. Known and unchanged: from the map. Else
+ * the path is walked; only when it differs from what was sent does it get a new id and a new record.
  *
- * Not static: the kernel verifies a global function once, not once for each way to reach it.
+ * Not static: the kernel verifies a global function once, not once for each way to reach it. It finds the state itself,
+ * because 6.1 takes map keys and values from the stack or from a map's value, not from memory that a global function was
+ * handed; the stack has no room for them.
  */
-int intern(struct name_key *key, struct name_entry *entry)
+int intern(void)
 {
+	struct task_state *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	struct name_key *key;
+	struct name_entry *entry;
 	struct identity identity = {};
 	struct name_entry *known;
 	struct name_scratch *out;
@@ -189,8 +194,10 @@ int intern(struct name_key *key, struct name_entry *entry)
 	struct inode *inode;
 	bool is_same;
 
-	if (!key || !entry)
+	if (!state)
 		return -1;
+	key = &state->memo_key;
+	entry = &state->memo;
 	known = bpf_map_lookup_elem(&names, key);
 	is_same = known && known->inode == entry->inode && known->ino == entry->ino &&
 		  known->ino_gen == entry->ino_gen && known->parent == entry->parent &&
@@ -278,4 +285,35 @@ int send_claim(u64 user_string, u32 base_path_id)
 		path_id = 0;
 	scratch_put(which);
 	return path_id;
+}
+
+#define ARGV0_MAX 256
+
+struct exec_record {
+	struct flak_process process;
+	u8 argv0[ARGV0_MAX];
+};
+
+/*
+ * Sends an exec with argv[0] behind it. Put together in the room for names: the 512 bytes of stack are those of a
+ * program and all it calls together, and flak_exec calls intern(). Returns 0 when it was sent.
+ */
+int send_exec(struct flak_process *process, u64 user_string)
+{
+	struct exec_record *record;
+	u32 which, size = 0;
+	long len;
+	int ret;
+
+	record = process ? (void *)scratch_get(&which) : NULL;
+	if (!record)
+		return -1;
+	record->process = *process;
+	len = bpf_probe_read_user_str(record->argv0, sizeof(record->argv0), (void *)user_string);
+	if (len > 0)
+		size = (u32)(len - 1) & (ARGV0_MAX - 1);
+	record->process.size = sizeof(record->process) + size;
+	ret = bpf_ringbuf_output(&meta, record, sizeof(record->process) + size, BPF_RB_NO_WAKEUP);
+	scratch_put(which);
+	return ret;
 }

@@ -31,31 +31,41 @@ static __always_inline u32 mnt_id_of(u64 vfsmount_addr)
 static __always_inline int ref_of_dentry(struct task_state *state, u64 dentry_addr, u64 mnt, struct file_ref *ref)
 {
 	struct dentry *dentry = kcast(struct dentry, dentry_addr);
-	struct name_key key = {.dentry = dentry_addr, .mnt = mnt};
-	struct name_entry now = {};
 	struct name_entry *memo = &state->memo;
-	struct inode *inode;
+	u64 inode_addr = kaddr(dentry_addr, struct dentry, d_inode);
+	u64 parent = kaddr(dentry_addr, struct dentry, d_parent);
+	u64 hash_len = kread(dentry, d_name.hash_len);
+	struct inode *inode = kcast(struct inode, inode_addr);
+	u64 ino = kread(inode, i_ino);
+	u32 ino_gen = kread(inode, i_generation);
+	u16 mode = kread(inode, i_mode);
+	u32 gen = rename_gen; /* before the walk: a rename during it makes the entry stale, not wrong */
+	u32 mnt_id = mnt_id_of(mnt);
 
-	now.inode = kaddr(dentry_addr, struct dentry, d_inode);
-	now.parent = kaddr(dentry_addr, struct dentry, d_parent);
-	now.hash_len = kread(dentry, d_name.hash_len);
-	inode = kcast(struct inode, now.inode);
-	now.ino = kread(inode, i_ino);
-	now.ino_gen = kread(inode, i_generation);
-	now.mode = kread(inode, i_mode);
-	now.rename_gen = rename_gen; /* before the walk: a rename during it makes the entry stale, not wrong */
-	now.mnt_id = mnt_id_of(mnt);
-	ref->mode = now.mode;
-	ref->marks = !kread(inode, i_nlink) && now.parent != dentry_addr ? FLAK_MARK_DELETED : 0;
-	if (!is_wanted_mode(now.mode))
+	ref->mode = mode;
+	ref->marks = !kread(inode, i_nlink) && parent != dentry_addr ? FLAK_MARK_DELETED : 0;
+	if (!is_wanted_mode(mode))
 		return -1;
-	if (state->memo_key.dentry != key.dentry || state->memo_key.mnt != key.mnt || memo->inode != now.inode ||
-	    memo->ino != now.ino || memo->ino_gen != now.ino_gen || memo->parent != now.parent ||
-	    memo->hash_len != now.hash_len || memo->mnt_id != now.mnt_id || memo->rename_gen != now.rename_gen ||
-	    !memo->is_sent) {
-		intern(&key, &now);
-		state->memo_key = key;
-		*memo = now;
+	if (state->memo_key.dentry != dentry_addr || state->memo_key.mnt != mnt || memo->inode != inode_addr ||
+	    memo->ino != ino || memo->ino_gen != ino_gen || memo->parent != parent || memo->hash_len != hash_len ||
+	    memo->mnt_id != mnt_id || memo->rename_gen != gen || !memo->is_sent) {
+		/*
+		 * In the task's state, not on the stack: before 6.13 (e00931c02568, "bpf: Enable private stack for
+		 * eligible subprogs") a program and all it calls share 512 bytes, of which each function takes its
+		 * own rounded up to 16, before 6.9 to 32.
+		 */
+		state->memo_key.dentry = dentry_addr;
+		state->memo_key.mnt = mnt;
+		__builtin_memset(memo, 0, sizeof(*memo));
+		memo->inode = inode_addr;
+		memo->ino = ino;
+		memo->parent = parent;
+		memo->hash_len = hash_len;
+		memo->ino_gen = ino_gen;
+		memo->rename_gen = gen;
+		memo->mnt_id = mnt_id;
+		memo->mode = mode;
+		intern();
 	}
 	ref->file_id = memo->file_id;
 	ref->path_id = memo->path_id;
