@@ -182,6 +182,8 @@ int flak_pending(struct bpf_iter__task *ctx)
 	if (!task || !is_target(task))
 		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	if (state)
+		count_unseen_faults(task, state);
 	if (!state || state->nr < 0 || state->op == FLAK_OP_NONE)
 		return 0;
 	access = reserve_access(task_id_of(task, state), sizeof(*access));

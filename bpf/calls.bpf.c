@@ -113,31 +113,44 @@ static __always_inline void settle_offset(struct task_struct *task, struct task_
 {
 	u64 after;
 
-	if (state->file_offset == FLAK_NONE || ret <= 0)
+	if (!state->file && ret >= 0) { /* closed at enter, opened by another thread before the kernel looked */
+		u16 mode = 0;
+
+		state->marks |= FLAK_MARK_FD_REPLACED;
+		take_fd(task, state, state->fd, &mode);
 		return;
+	}
 	if (!still_holds(task, state)) {
+		state->marks |= FLAK_MARK_FD_REPLACED;
 		if (state->uses_position)
 			state->marks |= FLAK_MARK_OFFSET_SHARED;
 		return;
 	}
+	if (state->file_offset == FLAK_NONE)
+		return;
 	if (is_append(state, regs)) {
 		state->marks |= FLAK_MARK_OFFSET_FROM_SIZE;
-		if (!state->uses_position) {
+		if (!state->uses_position)
 			*arg_offset = state->file_offset;
+		if (ret <= 0) /* nothing was appended anywhere */
+			state->file_offset = FLAK_NONE;
+		else if (state->uses_position)
+			state->file_offset = kread(kcast(struct file, state->file), f_pos) - ret;
+		else
 			state->file_offset = file_size(state->file) - ret;
-			return;
-		}
-		state->file_offset = kread(kcast(struct file, state->file), f_pos) - ret;
 		return;
 	}
-	if (!state->uses_position)
+	if (!state->uses_position || ret <= 0)
 		return;
 	after = kread(kcast(struct file, state->file), f_pos);
+	if (after == state->file_offset && !(state->marks & FLAK_MARK_NO_ENTER))
+		return; /* a file that does not move its position, as some of procfs */
 	if (state->marks & FLAK_MARK_NO_ENTER) {
 		state->file_offset = after - ret;
 	} else if (after != state->file_offset + ret) {
 		state->marks |= FLAK_MARK_OFFSET_SHARED;
-		state->file_offset = after - ret;
+		if (after >= ret)
+			state->file_offset = after - ret;
 	}
 }
 
@@ -248,6 +261,7 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	if (!state)
 		return 0; /* counted at exit, where the access would have been sent */
 	enter_call(task, state, regs, nr, op);
+	state->has_entered = true;
 	state->enter_ns = bpf_ktime_get_boot_ns();
 	return 0;
 }
@@ -286,8 +300,14 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		return 0;
 	}
 	now = bpf_ktime_get_boot_ns();
-	if (state->nr != nr)
+	if (state->nr != nr) {
+		if (is_stopping)
+			return 0; /* it began when the enter hook was off already */
 		enter_late(state, nr, now);
+		/* The task's calls were seen to begin before: this one never ran (seccomp), and a number is no result. */
+		if (state->has_entered && ret > 0)
+			state->marks |= FLAK_MARK_RESULT_UNKNOWN;
+	}
 	if (state->op == FLAK_OP_NONE)
 		; /* of no interest */
 	else if (op <= FLAK_OP_PWRITEV2)

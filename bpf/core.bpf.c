@@ -14,6 +14,8 @@ const volatile bool follow_children = true;  /* what a target forks is a target 
 const volatile bool all_files = false;	     /* pipes, sockets and devices too */
 const volatile bool has_group_dead = false;  /* sched_process_exit tells whether the process is dead */
 
+const volatile bool traces_faults = false; /* one of the ways in faults.bpf.c is attached */
+
 u64 targets[FLAK_PID_WORDS] = {}; /* who is traced, one bit per process number */
 u64 alive[FLAK_PID_WORDS] = {};	  /* of these, who has not ended */
 struct flak_counters counters[FLAK_MAX_CPUS] = {};
@@ -21,6 +23,7 @@ u32 next_task_id = 0, next_file_id = 0, next_path_id = 0;
 u32 rename_gen = 0;	/* successful renames and mounts so far, of everybody */
 u32 armed_tgid = 0;	/* becomes a target at its next exec */
 u32 excluded_tgid = 0;	/* FLAK itself, where the selection would have covered it */
+u32 is_stopping = 0;	/* the enter hook is being taken off */
 s32 live_processes = 0; /* targets that have not ended */
 
 /* Structs that travel by pointer only are missing from BTF unless something names them; user space compares them all. */

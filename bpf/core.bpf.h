@@ -13,6 +13,7 @@ extern const volatile u32 self_tgid;
 extern const volatile bool follow_children;
 extern const volatile bool all_files;
 extern const volatile bool has_group_dead;
+extern const volatile bool traces_faults;
 extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
 
 /* Shared memory with user space. */
@@ -23,6 +24,7 @@ extern u32 next_task_id, next_file_id, next_path_id;
 extern u32 rename_gen;
 extern u32 armed_tgid;
 extern u32 excluded_tgid;
+extern u32 is_stopping;
 extern s32 live_processes;
 
 /* What op_of_nr holds besides operations: calls that are only counted, and calls after which names may differ. */
@@ -90,7 +92,8 @@ struct task_state {
 	u64 css;
 	u64 start_time;
 	u32 tid;
-	u32 is_task_sent;
+	u16 is_task_sent;
+	u16 has_entered; /* the enter hook has seen a call of the task */
 	/* The last file looked up: pays for the names map in a loop over one file. */
 	struct name_key memo_key;
 	struct name_entry memo;
@@ -153,6 +156,17 @@ static __always_inline bool is_target_tgid(u32 tgid)
 static __always_inline bool is_target(const struct task_struct *task)
 {
 	return is_target_tgid(task->tgid);
+}
+
+/* Faults the kernel has accounted to a task beyond those we saw: MAP_POPULATE, get_user_pages. Counted once each. */
+static __always_inline void count_unseen_faults(struct task_struct *task, struct task_state *state)
+{
+	u64 unseen = task->min_flt + task->maj_flt - state->faults_before - state->faults_seen;
+
+	if (!traces_faults || (s64)unseen <= 0)
+		return;
+	state->faults_before += unseen;
+	__sync_fetch_and_add(&cpu_counters()->not_decoded_gup_fault, unseen);
 }
 
 /* Sets or clears one bit of a bitmap over process numbers; returns whether it was set before. */

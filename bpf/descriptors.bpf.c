@@ -146,10 +146,11 @@ int exit_descriptor(struct task_state *state, long ret, u64 now)
 	}
 	if (state->op == FLAK_OP_LSEEK) {
 		state->size_req = (u32)ARG3(regs); /* whence */
-		if (ret >= 0)
-			state->file_offset = ret;
+		if (!is_error(ret))
+			state->file_offset = ret; /* /proc/PID/mem has positions past 2^63 */
 	}
-	operands = reserve_long(task_id_of(task, state), state, state->op == FLAK_OP_LSEEK && ret > 0 ? 0 : ret, now);
+	operands = reserve_long(task_id_of(task, state), state, state->op == FLAK_OP_LSEEK && !is_error(ret) ? 0 : ret,
+				now);
 	if (!operands)
 		return 0;
 	if (state->op == FLAK_OP_LSEEK) {

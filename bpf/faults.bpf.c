@@ -6,10 +6,11 @@
  * that ended in an error is not, major is VM_FAULT_MAJOR or a retried fault, and a fault without registers
  * (get_user_pages) is not. Three ways to see that, best first; user space takes the first that the kernel allows:
  *
- *   fentry + fexit on handle_mm_fault  beginning and end, with mapping, flags and result
  *   page_fault_user/kernel (x86)       the beginning, without the mapping; the end is the software event
  *                                      PAGE_FAULTS_MAJ or _MIN, which mm_account_fault() itself fires
  *   kprobe on handle_mm_fault          the beginning, with the mapping, at a higher price; the end as above
+ *   fentry + fexit on handle_mm_fault  beginning and end, with mapping, flags and result; last, because these programs can
+ *                                      be preempted, and are then skipped for other tasks on the CPU
  *
  * No kretprobe: it drops returns without counting when more tasks are inside than it has instances.
  *

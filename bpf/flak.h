@@ -82,8 +82,10 @@ enum flak_mark {
 	FLAK_MARK_ATTACHED = 0x100,	 /* was open or mapped before tracing began */
 	FLAK_MARK_OFFSET_SHARED = 0x200, /* somebody else moved the file position meanwhile: the offset may be wrong */
 	FLAK_MARK_OFFSET_FROM_SIZE = 0x400, /* O_APPEND or RWF_APPEND: the position the kernel chose */
-	FLAK_MARK_RESULT_UNKNOWN = 0x800,   /* the call was seen to begin, its result was not (reserved) */
-	FLAK_MARK_KERNEL_FAULT = 0x1000,    /* page fault taken in kernel mode */
+	FLAK_MARK_RESULT_UNKNOWN =
+		0x800, /* what came back is no result: it never ran (seccomp), or its end was not seen */
+	FLAK_MARK_KERNEL_FAULT = 0x1000, /* page fault taken in kernel mode */
+	FLAK_MARK_FD_REPLACED = 0x2000, /* another thread changed the descriptor meanwhile: the file may be the other */
 	/* Not marks for readers but operands of one bit, so that a fault fits one slot. */
 	FLAK_MARK_IS_WRITE = 0x10000,
 	FLAK_MARK_IS_MAJOR = 0x20000,

@@ -7,8 +7,6 @@
  */
 #include "names.bpf.h"
 
-const volatile bool traces_faults = false; /* one of the ways in faults.bpf.c is attached */
-
 static __always_inline struct flak_process *reserve_process(struct task_struct *task, struct task_state *state, u16 op)
 {
 	u32 cpu = bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1);
@@ -122,7 +120,6 @@ int flak_exit_task(u64 *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct flak_process *process;
 	struct task_state *state;
-	u64 unseen;
 	bool is_last;
 
 	if (!is_target(task))
@@ -138,9 +135,7 @@ int flak_exit_task(u64 *ctx)
 		lose_process();
 		return 0;
 	}
-	unseen = !traces_faults ? 0 : task->min_flt + task->maj_flt - state->faults_before - state->faults_seen;
-	if ((s64)unseen > 0)
-		__sync_fetch_and_add(&cpu_counters()->not_decoded_gup_fault, unseen);
+	count_unseen_faults(task, state);
 	process = reserve_process(task, state, FLAK_OP_EXIT);
 	if (!process)
 		return 0;

@@ -91,6 +91,16 @@ static __always_inline bool is_stacked_path(u64 dentry, u64 mnt)
 	return magic == OVERLAYFS_SUPER_MAGIC || magic == FUSE_SUPER_MAGIC;
 }
 
+/* Memory that is shared and anonymous: the kernel gives it a nameless file called "dev/zero". */
+static __always_inline bool is_shared_anonymous(u64 dentry_addr)
+{
+	struct dentry *dentry = kcast(struct dentry, dentry_addr);
+
+	return kaddr(dentry_addr, struct dentry, d_parent) == dentry_addr &&
+	       kread(dentry, d_name.hash_len) >> 32 == 8 &&
+	       load_u64(kaddr(dentry_addr, struct dentry, d_name.name)) == 0x6f72657a2f766564ULL; /* little endian */
+}
+
 /* Ids of a mapping's file as the program opened it: what stands above a backing file. */
 static __always_inline int ref_of_mapped(struct task_state *state, u64 file_addr, struct file_ref *ref)
 {
@@ -107,6 +117,8 @@ static __always_inline int ref_of_mapped(struct task_state *state, u64 file_addr
 			mnt = user_mnt;
 		}
 	}
+	if (!all_files && is_shared_anonymous(dentry))
+		return -1;
 	return ref_of_dentry(state, dentry, mnt, ref);
 }
 

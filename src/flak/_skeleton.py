@@ -62,6 +62,7 @@ VARIABLES: dict[str, Variable] = {
     "has_group_dead": Variable(".rodata", "?", 1, 1),
     "has_page_hooks": Variable(".rodata", "?", 1, 1),
     "has_rdonly_cast": Variable(".rodata", "?", 1, 1),
+    "is_stopping": Variable(".bss", "I", 4, 1),
     "live_processes": Variable(".bss", "i", 4, 1),
     "next_file_id": Variable(".bss", "I", 4, 1),
     "next_path_id": Variable(".bss", "I", 4, 1),

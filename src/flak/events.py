@@ -344,7 +344,7 @@ class Access(Event):
     @property
     def errno(self) -> str | None:
         """ "ENOENT" and the like, None when it did not fail or has no result."""
-        if self.raw_ret >= 0 or self.raw_ret in _RESTART or self.raw_marks & _NO_RESULT:
+        if not -4096 < self.raw_ret < 0 or self.raw_ret in _RESTART or self.raw_marks & _NO_RESULT:
             return None
         return errno_codes.errorcode.get(-self.raw_ret, str(-self.raw_ret))
 
@@ -721,7 +721,7 @@ def as_dict(event: Event) -> dict[str, Any]:
             "op": "counters", "matched": event.matched, "submitted": event.submitted, "received": event.received,
             "written": event.written, "lost": event.lost, "filtered": event.filtered,
             "not_decoded": event.not_decoded, "excluded_self": event.excluded_self,
-            "recursion_misses": event.recursion_misses,
+            "recursion_misses": event.recursion_misses, "is_complete": event.is_complete,
         }  # fmt: skip
     values = {word: getattr(event, word) for word in WORDS}
     values["marks"] = list(values["marks"])

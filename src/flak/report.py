@@ -92,6 +92,8 @@ def _headline(
 def _loss(stats: Counters, paint: Paint) -> str:
     """How many events are missing. Recursion misses are not counted as events, so with them the number is unknown."""
     misses = _some(stats.recursion_misses, "recursion miss")
+    if not stats.is_complete:
+        return paint(_RED, f"at least {format_count(stats.lost_total)} lost")
     if not stats.lost_total:
         return paint(_RED, f"unknown lost: {misses}") if stats.recursion_misses else "0 lost"
     causes = ", ".join(f"{cause} {format_count(n)}" for cause, n in stats.lost.items() if n)

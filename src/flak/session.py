@@ -14,7 +14,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -31,7 +31,7 @@ from flak.target import Command, Target, describe
 from flak.wire import Decoder, count_accesses, count_process_events, size_of_accesses
 
 POLL_S = 0.005  # idle poll of the rings: 0.9 % of a CPU
-META_RING_SIZE = 4 << 20
+META_RING_SIZE = 16 << 20  # a name for every other slot of the access ring
 DEFAULT_BUFFER_SIZE = 16 << 20
 MAX_BUFFER_SIZE = 1 << 31  # a map's size is a u32, a ring's a power of two
 MAX_ROOTS = VARIABLES["roots"].length
@@ -232,7 +232,7 @@ class Session:
             if now.start_time != target.start_time:
                 raise TargetError(f"process {target.pid} ended, and its number was given to another")
         if self._shared("found_roots")[0] < len(self._pids):
-            raise TargetError("FLAK does not trace itself")
+            raise TargetError("not all of these processes can be traced: FLAK itself and kernel-private ones cannot")
         if "open" in self._events:
             self._bpf.run_iterator(probes.OPEN_FILES)
         if "mmap" in self._events:
@@ -336,7 +336,8 @@ class Session:
         A writer that is full ends the trace; what it refused is counted as filtered by `max_size`.
         """
         next_counters = 0.0
-        for found, size in self._raw_rounds(True):
+        rounds = self._raw_rounds(True)
+        for found, size in rounds:
             refused = writer.unwritten
             try:
                 writer.round(found.meta, [found.slots[:size]])
@@ -345,6 +346,7 @@ class Session:
                     writer.counters(self.stats, self.sequences())
             except OutputError:
                 self._books.take_back(writer.unwritten - refused, self._books.lost, "user_write_failed")
+                rounds.close()  # gives the round back, or it would be counted again
                 self._finish()
                 raise
             if writer.is_full:
@@ -352,7 +354,7 @@ class Session:
                 self._books.is_cut = True
                 self.stop()
 
-    def _raw_rounds(self, takes_process_events: bool) -> Iterator[tuple[Round, int]]:
+    def _raw_rounds(self, takes_process_events: bool) -> Generator[tuple[Round, int]]:
         """Drain until the trace is over: rounds, and how many bytes of their slots to take (see max_events)."""
         deadline = self._started + self._duration if self._duration is not None else None
         is_last = False
@@ -403,11 +405,15 @@ class Session:
         if self._is_over:
             return
         programs = self._bpf.attached
+        self._shared("is_stopping")[0] = 1
+        # Calls first, enter before exit: what began is seen to end, and what has not ended is asked for at once.
+        for name in (probes.CALL_ENTER, probes.CALL_EXIT):
+            self._bpf.detach(name)
+        self._bpf.run_iterator(probes.PENDING)
         for name in programs:
             self._bpf.detach(name)
         self._misses = self._bpf.recursion_misses(programs)
         self._ended = time.monotonic()
-        self._bpf.run_iterator(probes.PENDING)
         self._is_over = True
 
     def _finish(self) -> None:

@@ -55,6 +55,7 @@ class Tally:
             "aio": total.not_decoded_aio,
             "copy": total.not_decoded_copy,
             "fault_without_mapping": total.vma_misses,
+            "name": total.names_failed,
         }
         return Counters(
             matched=total.matched + total.meta_matched,

@@ -559,7 +559,10 @@ def _counters_from(entries: Mapping[str, Any]) -> Counters:
     """Raises LookupError, TypeError, ValueError or AttributeError when they are none."""
 
     def by_name(word: str) -> dict[str, int]:
-        return {name: _count_of(n) for name, n in entries[word].items()}
+        counts = {name: _count_of(n) for name, n in entries[word].items()}
+        if not all(name.isidentifier() and name.isascii() for name in counts):
+            raise ValueError("no name of a counter")
+        return counts
 
     return Counters(
         matched=_count_of(entries["matched"]),

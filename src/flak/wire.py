@@ -89,7 +89,7 @@ class Decoder:
         self.tables = Tables() if tables is None else tables
         self.received = 0
         self.unknown_records = 0
-        self._file_ids: dict[tuple[int, int, int, bytes], int] = {}
+        self._file_ids: dict[tuple[int, int, int, int], int] = {}
         self._classes: dict[int, type[Access]] = defaultdict(lambda: Access)
         self._classes.update({int(op): cls for op, cls in CLASS_OF_OP.items()})
         self._accesses = _Numbers("ring_full")
@@ -122,9 +122,8 @@ class Decoder:
         name = NameRecord(*NAME.unpack_from(record))
         is_claimed = bool(name.flags & _CLAIMED)
         if name.file_id:
-            # Where dev, ino and generation do not tell files apart, files of two names may well be two.
-            weak = record[NAME.size :] if name.flags & _WEAK else b""
-            identity = (name.dev, name.ino, name.ino_gen, weak)
+            # Where dev, ino and generation do not tell files apart, only the kernel's own number does.
+            identity = (name.dev, name.ino, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
             self.tables.files[name.file_id] = self._file_ids.setdefault(identity, name.file_id)
         if name.path_id:
             self.tables.paths[name.path_id] = File(

@@ -535,7 +535,7 @@ def test_every_prefix_is_read_as_far_as_it_goes(recording: Path, tmp_path: Path)
         before = accesses
         if not source.is_complete:
             assert len(source.warnings) == 1 and events[-1].received == accesses
-    for length in range(0, start, 7):
+    for length in range(0, start - 8, 7):  # up to 7 bytes before the first chunk are padding
         prefix.write_bytes(data[:length])
         with pytest.raises(TraceFileError):
             Recording(prefix)

@@ -197,7 +197,7 @@ def test_file_ids_of_one_identity_fold_into_the_first() -> None:
     assert (event.file_id, event.path) == (10, "/hard-link")
 
 
-def test_where_inode_numbers_tell_nothing_names_must_be_equal_too() -> None:
+def test_where_inode_numbers_tell_nothing_files_are_not_folded() -> None:
     decoder = Decoder()
     weak = {"flags": NameFlag.WEAK, "ino": 5}
     decoder.learn(
@@ -205,7 +205,7 @@ def test_where_inode_numbers_tell_nothing_names_must_be_equal_too() -> None:
         + builders.name("/b", 2, file_id=11, **weak)
         + builders.name("/a", 3, file_id=12, **weak)
     )
-    assert decoder.tables.files == {10: 10, 11: 11, 12: 10}
+    assert decoder.tables.files == {10: 10, 11: 11, 12: 12}
 
 
 def test_a_name_that_comes_later_resolves_then() -> None:

@@ -16,6 +16,7 @@ reference docs/cli.md
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Where a traced command died of a signal, FLAK dies of it too.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run begins ^C just ends FLAK, without a traceback
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["--version"]:  # before typer, which takes longer than all the rest
         from flak import __version__

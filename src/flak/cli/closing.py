@@ -72,6 +72,8 @@ class ClosingTable:
 def tell_counters(console: Console, stats: Counters, duration_s: float) -> None:
     """Say in one line what a run amounts to. Losses are told with -q too."""
     lost = f"{format_count(stats.lost_total)} lost"
+    if not stats.is_complete:
+        lost = f"at least {lost}, the end is missing"
     if stats.lost_total:
         lost += f" ({', '.join(f'{cause} {format_count(n)}' for cause, n in stats.lost.items())})"
     if stats.recursion_misses:

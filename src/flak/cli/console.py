@@ -36,13 +36,18 @@ class Console:
     def warn(self, text: str) -> None:
         """What has to be said even with -q."""
         with contextlib.suppress(OSError, ValueError):  # nobody listens: no reason to stop
-            print(f"flak: {text}", file=sys.stderr, flush=True)
+            print(f"flak: {_safe(text)}", file=sys.stderr, flush=True)
 
     def fail(self, error: FlakError) -> None:
         """An error and what to do about it."""
         self.warn(error.message)
         if error.hint:
             self.warn(f"hint: {error.hint}" if "\n" not in error.hint else error.hint)
+
+
+def _safe(text: str) -> str:
+    """The text without what could move a terminal's cursor: file names and arguments may stand in it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def uses_color(choice: str, stream: RawIOBase) -> bool:

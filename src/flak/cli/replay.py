@@ -54,6 +54,6 @@ def _elapsed_s(recording: Recording, last: Batch) -> float:
     begin_ns, _ = recording.anchor
     try:
         end_ns = int(recording.footer["clock"]["boot_ns"])
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         end_ns = max((event.ts_ns for event in Decoder(recording.tables).decode(last)), default=begin_ns)
     return max(end_ns - begin_ns, 0) / 1e9
