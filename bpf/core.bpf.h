@@ -189,10 +189,13 @@ static __always_inline void count_alive(u32 tgid)
 		__sync_fetch_and_add(&live_processes, 1);
 }
 
-static __always_inline void count_ended(u32 tgid)
+/* Returns whether the process was alive until now: true once for each. */
+static __always_inline bool count_ended(u32 tgid)
 {
-	if (swap_bit(alive, tgid, false))
-		__sync_fetch_and_add(&live_processes, -1);
+	if (!swap_bit(alive, tgid, false))
+		return false;
+	__sync_fetch_and_add(&live_processes, -1);
+	return true;
 }
 
 static __always_inline void add_target(u32 tgid)

@@ -124,12 +124,13 @@ int flak_exit_task(u64 *ctx)
 
 	if (!is_target(task))
 		return 0;
-	/* Newer kernels say so in a second argument (user space asks BTF). Without it two threads that end together may both
-	 * see a count of zero, and their process is reported ended twice.
+	/*
+	 * Newer kernels say so in a second argument (user space asks BTF). Without it two threads that end together may
+	 * both see a count of zero; who then clears the process's bit is the last.
 	 */
 	is_last = has_group_dead ? (bool)ctx[1] : task->signal->live.counter == 0;
-	if (is_last)
-		count_ended(task->tgid);
+	if (is_last && !count_ended(task->tgid))
+		is_last = has_group_dead;
 	state = state_of(task);
 	if (!state) {
 		lose_process();

@@ -15,6 +15,13 @@ struct {
 	__type(value, struct name_entry);
 } names SEC(".maps");
 
+/*
+ * Zero, but the verifier does not know. Before 6.7 (ab5cfac139ab, "bpf: verify callbacks as if they are called unknown
+ * number of times"; 6.1.192 does not have it) it looks at a callback for its first round only: with a position known to
+ * be 0 the checks of a full buffer in walk_step() could never hold and were removed as dead code.
+ */
+volatile u32 unknown_zero = 0;
+
 struct identity {
 	u64 ino;
 	u32 dev;
@@ -210,6 +217,7 @@ int intern(void)
 	out = scratch_get(&walk.scratch);
 	if (!out)
 		return -1;
+	walk.at = unknown_zero;
 	walk.dentry = key->dentry;
 	walk.mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
 	if (bpf_loop(2 * FLAK_PATH_MAX, walk_step, &walk, 0) >= 2 * FLAK_PATH_MAX)

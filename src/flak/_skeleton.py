@@ -76,6 +76,7 @@ VARIABLES: dict[str, Variable] = {
     "self_tgid": Variable(".rodata", "I", 4, 1),
     "targets": Variable(".bss", "Q", 8, 65536),
     "traces_faults": Variable(".rodata", "?", 1, 1),
+    "unknown_zero": Variable(".bss", "I", 4, 1),
 }
 """Everything in .rodata, .data and .bss, settings included."""
 

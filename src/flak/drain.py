@@ -32,6 +32,7 @@ class Drain:
         self._meta = meta
         self._meta_end = meta.position
         self._accesses_end = accesses.position
+        self.has_more = False  # the last round left accesses in the ring
 
     def take(self) -> Round | None:
         """What the rings hold now, None when that is nothing."""
@@ -42,7 +43,9 @@ class Drain:
         meta_until = self._meta.produced
         meta, self._meta_end = self._meta.records(meta_until)
         slots = self._accesses.slots(until if self._meta_end >= meta_until else self._accesses.position, SLOT_SIZE)
-        slots = slots[: _whole(slots)]
+        share = _whole(slots)
+        self.has_more = share < len(slots)
+        slots = slots[:share]
         self._accesses_end = self._accesses.position + len(slots)
         return Round(meta, slots) if meta or slots else None
 

@@ -363,14 +363,17 @@ class Session:
             if is_last:
                 self._stop_tracing()
             found = self._drain.take()
-            if not found and not is_last:
-                time.sleep(POLL_S)
+            # What was left is taken at once, what comes is waited for: rounds of a few events each would cost the traced
+            # program and us the more the faster we take them.
+            has_all = not (found and self._drain.has_more)
             while found:
                 try:
                     yield found, self._enter_books(found, takes_process_events)
                 finally:  # also when whoever iterates has seen enough
                     self._drain.give_back(found)
                 found = self._drain.take() if is_last else None  # at the end: till nothing is left
+            if has_all and not is_last:
+                time.sleep(POLL_S)
         self._finish()
 
     def _enter_books(self, found: Round, takes_process_events: bool) -> int:

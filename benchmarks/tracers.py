@@ -1,0 +1,126 @@
+"""Running a workload untraced, under FLAK, under programs that do nothing, and under other tools."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import Bench
+from benchmarks.workloads import Cost, output_of
+from flak.bpf import BpfObject
+from flak.events import Counters
+from flak.session import Session
+from flak.tracefile import Writer
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a traced command printed, and what tracing it took."""
+
+    output: str
+    stats: Counters
+    elapsed_s: float
+    cpu_s: float  # of FLAK, from the command's start to the end of the trace
+    size: int = 0  # of the recording
+
+    @property
+    def events_per_s(self) -> float:
+        """Events that reached user space, by the time the command ran."""
+        return self.stats.received / self.elapsed_s
+
+    @property
+    def cpu_share(self) -> float:
+        """Share of one CPU that FLAK used while the command ran."""
+        return self.cpu_s / self.elapsed_s
+
+
+def trace(bench: Bench, command: Sequence[str], use: Callable[[Session], int], **options: Any) -> Traced:
+    """Trace a command with FLAK in this process. `use` takes the events, and returns the size of what it wrote."""
+    output = bench.data / "stdout"
+    with (
+        output.open("wb") as stdout,
+        Session(command=command, stdout=stdout.fileno(), user="root", **options) as session,
+    ):
+        begin = time.process_time()
+        size = use(session)
+        cpu_s = time.process_time() - begin
+    if session.command_status:
+        raise RuntimeError(f"{command} ended with status {session.command_status}")
+    return Traced(output.read_text(), session.stats, session.elapsed_s, cpu_s, size)
+
+
+def record(bench: Bench, command: Sequence[str], path: Path | None = None, **options: Any) -> Traced:
+    """Trace a command into a recording on tmpfs, which is kept when it is given a path."""
+    target = path or bench.data / "run.flak"
+
+    def write(session: Session) -> int:
+        with Writer(target, session.header(), force=True) as writer:
+            session.record(writer)
+            writer.close(session.stats, session.sequences())
+        return writer.size
+
+    traced = trace(bench, command, write, **options)
+    if not path:
+        target.unlink()
+    return traced
+
+
+def run(command: Sequence[str]) -> Cost:
+    """What the command's loop cost."""
+    return Cost.told(output_of(command))
+
+
+@contextmanager
+def attached(bench: Bench, *programs: str) -> Iterator[None]:
+    """Attach programs of floor.bpf.c. Raises LoadError or AttachError where the kernel lacks their hook."""
+    with BpfObject(bench.workloads.bpf_object("floor")) as floor:
+        floor.select(programs)
+        floor.load()
+        for program in programs:
+            floor.attach(program)
+        yield
+
+
+@contextmanager
+def sleeper() -> Iterator[int]:
+    """A process that sleeps; its number."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+PRINT_EACH = """
+tracepoint:syscalls:sys_enter_pread64 /pid == cpid/ { @start[tid] = nsecs; @fd[tid] = args->fd; @pos[tid] = args->pos; }
+tracepoint:syscalls:sys_exit_pread64 /@start[tid]/ {
+    printf("%d %d %d %d %d\\n", tid, @fd[tid], @pos[tid], args->ret, nsecs - @start[tid]); delete(@start[tid]);
+}"""
+COUNT = "tracepoint:syscalls:sys_enter_pread64 /pid == cpid/ { @calls[args->fd] = count(); }"
+
+
+def peers(bench: Bench, command: Sequence[str]) -> dict[str, list[str]]:
+    """Command lines of other tools that look at the pread64 calls of a command; an empty one where a tool is missing.
+
+    Unlike FLAK's drain the tools may run on every CPU: strace is several times slower when it is kept off the CPU of
+    what it traces.
+    """
+    lines = {
+        "strace, each call": ["strace", "-f", "-e", "trace=pread64", "-o", "/dev/null", *command],
+        "perf trace, each call": ["perf", "trace", "-e", "pread64", "-o", "/dev/null", "--", *command],
+        "bpftrace, printing each": ["bpftrace", "-o", str(bench.data / "bpftrace"), "-e", PRINT_EACH],
+        "bpftrace, counting by fd": ["bpftrace", "-o", "/dev/null", "-e", COUNT],
+    }
+    for line in lines.values():
+        if line[0] == "bpftrace":
+            line += ["-c", " ".join(command)]
+    free = ["taskset", "-c", bench.all_cpus]
+    return {name: [*free, *line] if shutil.which(line[0]) else [] for name, line in lines.items()}
