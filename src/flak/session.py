@@ -363,7 +363,7 @@ class Session:
             if is_last:
                 self._stop_tracing()
             found = self._drain.take()
-            # What was left is taken at once, what comes is waited for: rounds of a few events each would cost the traced
+            # What was left is taken at once, what comes is waited for: rounds of few events would cost the traced
             # program and us the more the faster we take them.
             has_all = not (found and self._drain.has_more)
             while found:
