@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure what FLAK costs (about five minutes).")
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute")
+    parser.add_argument("--patience", type=float, metavar="S", help="seconds to wait, in all, for a quiet machine")
     parser.add_argument("-o", "--output", type=Path, help="default: docs/overhead.md for a full run, else stdout")
     options = parser.parse_args()
     if unknown := set(options.subjects) - set(SUBJECTS):
@@ -32,7 +33,8 @@ def main() -> int:
     output = options.output or (PAGE if is_full else None)
 
     began = time.time()
-    with Bench(is_quick=options.quick) as bench:
+    patience_s = options.patience if options.patience is not None else 5 if options.quick else 60
+    with Bench(is_quick=options.quick, patience_s=patience_s) as bench:
         chosen = [name for name in SUBJECTS if name in options.subjects or not options.subjects]
         sections = [importlib.import_module(f"benchmarks.{name}").measure(bench) for name in chosen]
         page = document.write(bench, sections, began)

@@ -5,53 +5,58 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks import tables, tracers
 from benchmarks.bench import Bench
+from benchmarks.rounds import interleave
 from benchmarks.spread import Spread
 from benchmarks.tables import Section, Verdict
 from benchmarks.workloads import output_of, write_pages
 from flak.analysis import analyse
 from flak.tracefile import open_recording
 
-LIMIT = 10e6
+LIMIT_M = 10
 FILES = 16
 EXPLANATION = "From the file on tmpfs to a row per file (`flak dump -s`), in a fresh process, by CPU time."
 
 
 def measure(bench: Bench) -> Section:
-    """One file read over and over, and random pages of several files; each recorded short and four times as long."""
+    """One page read over and over, and random pages of several files; each recorded short and four times as long."""
     page = bench.data / "page"
     page.write_bytes(bytes(4096))
     files = [write_pages(bench.data / f"pages{number}", 1024) for number in range(FILES)]
-    count = bench.rounds(5, 2)
     short = bench.rounds(1_000_000, 250_000)
-    loops = {"1 byte of one page in turn": ("pread", [page]), f"random pages of {FILES} files": ("scatter", files)}
     body, verdicts = [], []
-    for what, (loop, paths) in loops.items():
+    for what, loop, paths in (
+        ("1 byte of one page in turn", "pread", [page]),
+        (f"random pages of {FILES} files", "scatter", files),
+    ):
+        recordings = [
+            _record(bench, bench.workloads.command("loops", loop, calls, *paths)) for calls in (short, 4 * short)
+        ]
+        ways = {path.name: partial(_in_fresh_process, path) for path in recordings}
+        rounds = interleave(bench, f"analysis, {what}", ways, bench.rounds(5, 2))
         peaks = []
-        for calls in (short, 4 * short):
-            recording = bench.data / "analysed.flak"
-            tracers.record(bench, bench.workloads.command("loops", loop, calls, *paths), recording)
-            bench.wait_for_quiet()
-            print(f"analysis: {what}, {calls:,} calls", file=sys.stderr, flush=True)
-            runs = [_in_fresh_process(recording) for _ in range(count)]
+        for path in recordings:
+            runs = [each[path.name] for each in rounds]
             rate = Spread.of([run["events"] / run["cpu_s"] / 1e6 for run in runs])
             peaks.append(min(run["peak_kib"] for run in runs) / 1024)
             body.append([what, f"{runs[0]['events']:,}", f"{rate.text('.1f')} M", f"{peaks[-1]:.0f} MiB"])
-        verdicts.append(
-            Verdict(
-                f"analysis, {what}",
-                f"≥ {LIMIT / 1e6:.0f} M events/s",
-                f"{rate.text('.1f')} M",
-                rate.median * 1e6 >= LIMIT,
-            )
-        )
+            path.unlink()
+        is_fast, is_flat = rate.median >= LIMIT_M, peaks[1] <= 1.1 * peaks[0]
         growth = f"{peaks[0]:.0f} → {peaks[1]:.0f} MiB"
-        verdicts.append(Verdict("  its memory, four times the events", "flat", growth, peaks[1] <= 1.1 * peaks[0]))
+        verdicts.append(Verdict(f"analysis, {what}", f"≥ {LIMIT_M} M events/s", f"{rate.text('.1f')} M", is_fast))
+        verdicts.append(Verdict("its memory, four times the events", "flat", growth, is_flat))
     head = ["recording", "events", "events/s", "peak memory"]
     return Section("Analysis of a recording", [EXPLANATION, tables.table(head, body)], verdicts)
+
+
+def _record(bench: Bench, command: list[str]) -> Path:
+    path = bench.data / f"{time.monotonic_ns()}.flak"
+    tracers.record(bench, command, path)
+    return path
 
 
 def _in_fresh_process(recording: Path) -> dict[str, float]:

@@ -14,20 +14,21 @@ from benchmarks import machine
 from benchmarks.workloads import Workloads
 
 SHARED_MEMORY = Path("/dev/shm")  # a tmpfs on every Linux: what is written there waits for no disk
-PATIENCE_S = 60.0
-BUSY = 0.1  # share of the CPUs that others may use
+BUSY = 0.1  # share of all CPUs' time that others may use
 
 
 class Bench:
     """A context manager: two temporary folders, programs compiled into one, this process pinned away from them.
 
-    data: a folder on tmpfs. disk: one that programs can be run from. workloads: run on the CPU set aside for them.
+    patience_s: how long to wait, in all, for others to leave the machine alone. data: a folder on tmpfs. disk: one that
+    programs can be run from. workloads: run on the CPU set aside for them.
     """
 
-    def __init__(self, *, is_quick: bool = False) -> None:
+    def __init__(self, *, is_quick: bool = False, patience_s: float) -> None:
         self.is_quick = is_quick
-        self.disturbed_rounds = 0
-        self._patience_s = PATIENCE_S / 6 if is_quick else PATIENCE_S
+        self.rounds_taken = 0
+        self.disturbed = 0  # of these, for want of better ones
+        self._patience_s = patience_s
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -50,20 +51,19 @@ class Bench:
         return quick if self.is_quick else thorough
 
     def wait_for_quiet(self) -> None:
-        """Wait until nobody else traces or keeps the CPUs busy; when patience ends, go on and count it."""
+        """Wait until nobody else traces or keeps the CPUs busy, or patience ends."""
         deadline = time.monotonic() + self._patience_s
-        reason = _disturbance()
-        while reason and time.monotonic() < deadline:
+        while time.monotonic() < deadline and (reason := _disturbance()):
             print(f"waiting: {reason}", file=sys.stderr, flush=True)
             time.sleep(1)
-            reason = _disturbance()
-        self._patience_s = max(deadline - time.monotonic(), 0)
-        self.disturbed_rounds += bool(reason)
+            self._patience_s = max(deadline - time.monotonic(), 0)
 
 
 def _disturbance() -> str:
     """What else is going on, "" when nothing is."""
     if tracers := machine.other_tracers():
         return f"process {', '.join(map(str, sorted(tracers)))} traces system calls"
-    busy = machine.busy_share(0.1)
-    return f"others use {busy:.0%} of the CPUs" if busy > BUSY else ""
+    usage = machine.Usage()
+    time.sleep(0.1)
+    share = usage.others_share()
+    return f"others use {share:.0%} of the CPUs" if share > BUSY else ""

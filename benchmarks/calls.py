@@ -40,7 +40,7 @@ def _ways(bench: Bench) -> tuple[dict[str, Callable[[], Cost]], list[str]]:
     file = bench.data / "page"
     file.write_bytes(bytes(4096))
     calls = bench.rounds(100_000, 50_000)
-    fast, slow, slowest = (bench.workloads.command("loops", "pread", n, file) for n in (calls, calls // 5, calls // 20))
+    fast = bench.workloads.command("loops", "pread", calls, file)
 
     def under(*programs: str) -> Cost:
         with tracers.attached(bench, *programs):
@@ -56,16 +56,13 @@ def _ways(bench: Bench) -> tuple[dict[str, Callable[[], Cost]], list[str]]:
         FLAK_EXIT: partial(recorded, latency=False),
         FLAK: partial(recorded, latency=True),
     }
-    counting, printing, tracing = (tracers.peers(bench, command) for command in (fast, slow, slowest))
-    lines = {
-        name: (counting if "count" in name else printing if "print" in name else tracing)[name] for name in counting
-    }
     missing = []
-    for name, line in lines.items():
+    for peer in tracers.PEERS:
+        line = tracers.peer_line(bench, peer, bench.workloads.command("loops", "pread", calls // peer.slowness, file))
         if line:
-            ways[name] = partial(tracers.run, line)
+            ways[peer.name] = partial(tracers.run, line)
         else:
-            missing.append(f"Not measured: {name}; it is not installed.")
+            missing.append(f"Not measured: {peer.name}; it is not installed.")
             print(f"calls: {missing[-1]}", file=sys.stderr)
     return ways, missing
 
@@ -74,7 +71,7 @@ def _cells(name: str, cpu: Comparison, wall: Comparison) -> list[str]:
     cost = cpu.cost(name).text()
     if name == UNTRACED:
         return [cost, "", "", ""]
-    against_flak = "1" if name == FLAK else wall.added_against(name, FLAK).text(",.2g")
+    against_flak = "1" if name == FLAK else wall.added_against(name, FLAK).text(",.1f")
     return [cost, tables.times(cpu.ratio(name)), wall.added(name).text(), against_flak]
 
 

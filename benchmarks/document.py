@@ -25,11 +25,13 @@ METHOD = """\
 - Ways to run the same loop take turns within a round, in reversed order every other round; every ratio and every
   difference is against the untraced run of its own round. Figures are medians over the rounds, with the quartiles in
   parentheses.
-- The traced thread is pinned to one CPU, FLAK's drain to another. Other tools may use all CPUs, which suits them best.
+- The traced thread is pinned to one CPU, FLAK's drain to another. Other tools run where they do best: strace on the
+  CPU of what it traces (elsewhere it takes two to five times as long here), the others on any.
 - CPU time is the traced thread's own (`CLOCK_THREAD_CPUTIME_ID`), taken inside the loop. Tools that make the traced
   program wait (strace, perf trace) are compared by wall time, from `CLOCK_MONOTONIC` around the same loop.
-- Interference only ever adds: rounds whose untraced run took over 15 % more than the fastest one are dropped. Before
-  each round the harness waits until nobody else traces or keeps the CPUs busy.
+- Interference only ever adds. Rounds during which other processes or the hypervisor took over 10 % of the CPUs are
+  repeated as far as time allows, and rounds whose untraced system calls took over 15 % more than the fastest ones are
+  dropped. Before each round the harness waits until nobody else traces or keeps the CPUs busy.
 - Recordings go to tmpfs, so that no disk is measured. Loops: `benchmarks/loops.c`, `tests/workloads/preads.c`.
 - Empty programs (`benchmarks/floor.bpf.c`) are the floor under any tracer at these hooks: as soon as a program sits at
   the entry or exit of system calls, the kernel takes its slow path for every process.
@@ -51,8 +53,8 @@ def write(bench: Bench, sections: Sequence[Section], began: float) -> str:
         ("date", time.strftime("%Y-%m-%d", time.gmtime(began))),
         ("repeat with", f"`{COMMAND}` ({(time.time() - began) / 60:.1f} minutes)"),
     ]
-    if bench.disturbed_rounds:
-        facts.append(("disturbed", f"{bench.disturbed_rounds} rounds began although others kept the machine busy"))
+    if bench.disturbed:
+        facts.append(("disturbed", f"in {bench.disturbed} of {bench.rounds_taken} rounds others kept the CPUs busy"))
     verdicts = [verdict for section in sections for verdict in section.verdicts]
     parts = [
         INTRODUCTION.format(command=COMMAND).rstrip(),

@@ -37,7 +37,8 @@ def measure(bench: Bench) -> Section:
     rounds = interleave(bench, "drain", ways, count)
     runs = {name: [each[name] for each in rounds] for name in ways}
     rows = [_row(name, runs[name]) for name in ways]
-    decoding = Spread.of([_decode_rate(kept) for _ in range(count)])
+    decoded = interleave(bench, "decoding", {"": lambda: _decode_rate(kept)}, count)
+    decoding = Spread.of([each[""] for each in decoded])
     rows.append(["Decoder alone, of that recording", f"{decoding.median / 1e6:.2f} M", "100 %", "", ""])
     rows.append(["idle: the target sleeps", "0", f"{_idle_share(bench.rounds(4, 2)):.1%}", "", ""])
     kept.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -28,13 +29,13 @@ def measure(bench: Bench) -> Section:
     pages = bench.rounds(4, 2)
     touchers = {
         "anonymous page, written": bench.workloads.command("loops", "anon", pages * 16384),
-        "page of a mapped file, read": bench.workloads.command("loops", "mapped", pages * 8 * FILE_PAGES, file),
+        "page of a mapped file, read": bench.workloads.command("loops", "mapped", pages * 32 * FILE_PAGES, file),
     }
-    body, verdicts, notes = [], [], []
+    body, verdicts = [], []
     for touch, command in touchers.items():
         rounds = interleave(bench, f"faults ({touch})", _ways(bench, command), count)
-        cpu = Comparison(rounds, lambda cost: cost.cpu_ns_per_fault, UNTRACED)
-        notes += tables.dropped(cpu.dropped, count)
+        # All rounds: which memory the kernel hands out moves the baseline more than other programs do.
+        cpu = Comparison(rounds, lambda cost: cost.cpu_ns_per_fault, UNTRACED, tolerance=math.inf)
         for name in cpu.names:
             added = [cpu.added(name).text(), tables.times(cpu.ratio(name))] if name != UNTRACED else ["", ""]
             body.append([f"{touch}, {name}", cpu.cost(name).text(), *added])
@@ -47,7 +48,7 @@ def measure(bench: Bench) -> Section:
         else:
             verdicts.append(Verdict("a toucher of a cached mapping", "", f"+{added_ns.text()} ns a fault"))
     table = tables.table(["fault", "CPU ns a fault", "added ns", "against untraced"], body)
-    return Section("A page fault", [EXPLANATION, table, *notes], verdicts)
+    return Section("A page fault", [EXPLANATION, table], verdicts)
 
 
 def _ways(bench: Bench, command: list[str]) -> dict[str, Callable[[], Cost]]:

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 
@@ -60,18 +59,24 @@ def _versions(*tools: str) -> list[str]:
     return found
 
 
-def busy_share(seconds: float) -> float:
-    """Share of the CPUs that somebody used in the next so many seconds; stolen time counts."""
-    total, idle = _ticks()
-    time.sleep(seconds)
-    later_total, later_idle = _ticks()
-    return 1 - (later_idle - idle) / max(later_total - total, 1)
+class Usage:
+    """How much others use the CPUs, from here on: processes that are not ours, and what the hypervisor takes."""
+
+    def __init__(self) -> None:
+        self._total, self._others = _seconds()
+
+    def others_share(self) -> float:
+        """Share of all CPUs' time since then."""
+        total, others = _seconds()
+        return max(others - self._others, 0) / max(total - self._total, 0.01)
 
 
-def _ticks() -> tuple[int, int]:
-    """Clock ticks of all CPUs so far, and those of them without work (proc(5): idle and iowait)."""
-    ticks = [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
-    return sum(ticks), ticks[3] + ticks[4]
+def _seconds() -> tuple[float, float]:
+    """Time of all CPUs so far, and what of it others used; of ours, children count once they have ended."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]  # see proc(5)
+    idle = ticks[3] + ticks[4]
+    per_second = os.sysconf("SC_CLK_TCK")
+    return sum(ticks) / per_second, (sum(ticks) - idle) / per_second - sum(os.times()[:4])
 
 
 def other_tracers() -> set[int]:

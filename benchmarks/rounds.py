@@ -6,30 +6,52 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from benchmarks.bench import Bench
+from benchmarks.bench import BUSY, Bench
+from benchmarks.machine import Usage
 from benchmarks.spread import Spread, undisturbed
 
 T = TypeVar("T")
 
 
 def interleave(bench: Bench, title: str, ways: Mapping[str, Callable[[], T]], count: int) -> list[dict[str, T]]:
-    """`count` rounds; in each every way once, in reversed order every other round. The machine should be quiet."""
-    rounds = []
-    for number in range(count):
+    """`count` rounds; in each every way once, in reversed order every other round.
+
+    Rounds in which others kept the machine busy are repeated, up to half as many again; if that does not give enough,
+    the least disturbed ones are taken.
+    """
+    attempts: list[tuple[float, dict[str, T]]] = []
+    while sum(share <= BUSY for share, _ in attempts) < count and len(attempts) < count + (count + 1) // 2:
         bench.wait_for_quiet()
-        print(f"{title}: round {number + 1} of {count}", file=sys.stderr, flush=True)
-        names = list(ways)[:: -1 if number % 2 else 1]
-        rounds.append({name: ways[name]() for name in names})
-    return rounds
+        names = list(ways)[:: -1 if len(attempts) % 2 else 1]
+        usage = Usage()
+        samples = {name: ways[name]() for name in names}
+        attempts.append((usage.others_share(), {name: samples[name] for name in ways}))
+        share, number = attempts[-1][0], len(attempts)
+        print(f"{title}: round {number}, others used {share:.0%} of the CPUs", file=sys.stderr, flush=True)
+    quiet = sum(share <= BUSY for share, _ in attempts)
+    bench.disturbed += max(count - quiet, 0)
+    bench.rounds_taken += count
+    return [samples for _, samples in sorted(attempts, key=lambda attempt: attempt[0])[:count]]
 
 
 class Comparison:
-    """One figure of each way, round by round, against a baseline. `dropped` rounds had a disturbed baseline."""
+    """One figure of each way, round by round, against a baseline.
 
-    def __init__(self, rounds: Sequence[Mapping[str, T]], figure: Callable[[T], float], baseline: str) -> None:
+    Rounds whose baseline is more than `tolerance` times the fastest are left out; `dropped` says how many.
+    """
+
+    def __init__(
+        self,
+        rounds: Sequence[Mapping[str, T]],
+        figure: Callable[[T], float],
+        baseline: str,
+        *,
+        tolerance: float = 1.15,
+    ) -> None:
         self._baseline = baseline
         figures = [{name: figure(sample) for name, sample in each.items()} for each in rounds]
-        self._rounds = [figures[number] for number in undisturbed([each[baseline] for each in figures])]
+        kept = undisturbed([each[baseline] for each in figures], tolerance=tolerance)
+        self._rounds = [figures[number] for number in kept]
         self.dropped = len(figures) - len(self._rounds)
 
     @property

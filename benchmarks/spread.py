@@ -38,7 +38,7 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def undisturbed(baselines: Sequence[float], *, tolerance: float = 1.15, at_least: int = 3) -> list[int]:
+def undisturbed(baselines: Sequence[float], *, tolerance: float, at_least: int = 3) -> list[int]:
     """Numbers of the rounds whose baseline is within `tolerance` of the fastest: interference only ever adds.
 
     Of rounds that were nearly all disturbed the `at_least` fastest are kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -99,28 +100,42 @@ def sleeper() -> Iterator[int]:
             process.kill()
 
 
-PRINT_EACH = """
+_PRINT_EACH = """
 tracepoint:syscalls:sys_enter_pread64 /pid == cpid/ { @start[tid] = nsecs; @fd[tid] = args->fd; @pos[tid] = args->pos; }
 tracepoint:syscalls:sys_exit_pread64 /@start[tid]/ {
     printf("%d %d %d %d %d\\n", tid, @fd[tid], @pos[tid], args->ret, nsecs - @start[tid]); delete(@start[tid]);
 }"""
-COUNT = "tracepoint:syscalls:sys_enter_pread64 /pid == cpid/ { @calls[args->fd] = count(); }"
+_COUNT = "tracepoint:syscalls:sys_enter_pread64 /pid == cpid/ { @calls[args->fd] = count(); }"
 
 
-def peers(bench: Bench, command: Sequence[str]) -> dict[str, list[str]]:
-    """Command lines of other tools that look at the pread64 calls of a command; an empty one where a tool is missing.
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another tool that looks at the pread64 calls of a command; slowness: by how much fewer calls it is given."""
 
-    Unlike FLAK's drain the tools may run on every CPU: strace is several times slower when it is kept off the CPU of
-    what it traces.
+    name: str
+    slowness: int
+    line: Callable[[list[str]], list[str]]
+
+
+PEERS = (
+    Peer("strace, each call", 20, lambda command: ["strace", "-f", "-e", "trace=pread64", "-o", os.devnull, *command]),
+    Peer("perf trace, each call", 20, lambda command: ["perf", "trace", "-e", "pread64", "-o", os.devnull, *command]),
+    Peer("bpftrace, printing each", 5, lambda command: _bpftrace(_PRINT_EACH, command)),
+    Peer("bpftrace, counting by fd", 1, lambda command: _bpftrace(_COUNT, command)),
+)
+
+
+def _bpftrace(program: str, command: list[str]) -> list[str]:
+    return ["bpftrace", "-o", os.devnull, "-e", program, "-c", " ".join(command)]
+
+
+def peer_line(bench: Bench, peer: Peer, command: list[str]) -> list[str]:
+    """The command line that runs a command under a tool; empty where the tool is missing.
+
+    Each tool runs where it does best: strace on the CPU of what it traces, since they take turns; the others on any.
     """
-    lines = {
-        "strace, each call": ["strace", "-f", "-e", "trace=pread64", "-o", "/dev/null", *command],
-        "perf trace, each call": ["perf", "trace", "-e", "pread64", "-o", "/dev/null", "--", *command],
-        "bpftrace, printing each": ["bpftrace", "-o", str(bench.data / "bpftrace"), "-e", PRINT_EACH],
-        "bpftrace, counting by fd": ["bpftrace", "-o", "/dev/null", "-e", COUNT],
-    }
-    for line in lines.values():
-        if line[0] == "bpftrace":
-            line += ["-c", " ".join(command)]
-    free = ["taskset", "-c", bench.all_cpus]
-    return {name: [*free, *line] if shutil.which(line[0]) else [] for name, line in lines.items()}
+    line = peer.line(command)
+    if not shutil.which(line[0]):
+        return []
+    cpus = str(bench.workloads.cpu) if line[0] == "strace" else bench.all_cpus
+    return ["taskset", "-c", cpus, *line]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 from benchmarks import tables, tracers
 from benchmarks.bench import Bench
+from benchmarks.rounds import interleave
 from benchmarks.tables import Section, Verdict
 from benchmarks.tracers import MIB
 
@@ -20,14 +22,14 @@ def measure(bench: Bench) -> Section:
     room = shutil.disk_usage(bench.data).free // 2
     if calls * EVENT_SIZE > room:
         calls = room // EVENT_SIZE
+    command = bench.workloads.command("preads", file, calls, 1)
+    ways = {f"{mib} MiB": partial(tracers.record, bench, command, buffer_size=mib * MIB) for mib in (8, 16)}
+    (runs,) = interleave(bench, "volume", ways, 1)
     body, verdicts = [], []
-    for ring_mib in (8, 16):
-        bench.wait_for_quiet()
-        command = bench.workloads.command("preads", file, calls, 1)
-        run = tracers.record(bench, command, buffer_size=ring_mib * MIB)
+    for ring, run in runs.items():
         body.append(
             [
-                f"{ring_mib} MiB",
+                ring,
                 f"{run.stats.matched:,}",
                 f"{run.stats.lost_total:,}",
                 f"{run.elapsed_s:.1f}",
@@ -36,7 +38,7 @@ def measure(bench: Bench) -> Section:
         )
         verdicts.append(
             Verdict(
-                f"{calls:,} preads recorded, {ring_mib} MiB ring",
+                f"{calls:,} preads recorded, {ring} ring",
                 "0 lost",
                 f"{run.stats.lost_total:,} lost",
                 not run.stats.lost_total,

@@ -87,4 +87,5 @@ def write_pages(path: Path, pages: int) -> Path:
     with path.open("wb", buffering=0) as file:
         for page in range(pages):
             file.write(bytes([page & 0xFF]) * 4096)
+        os.fsync(file.fileno())
     return path

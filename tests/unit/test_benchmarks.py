@@ -33,12 +33,12 @@ def test_spread_is_written_with_its_quartiles() -> None:
 
 
 def test_rounds_with_a_slow_baseline_are_left_out() -> None:
-    assert undisturbed([100, 300, 114, 101, 116, 99]) == [0, 3, 5]
+    assert undisturbed([100, 300, 114, 101, 116, 99], tolerance=1.15) == [0, 3, 5]
 
 
 def test_fastest_rounds_are_kept_when_nearly_all_were_disturbed() -> None:
-    assert undisturbed([300, 100, 250, 200]) == [1, 2, 3]
-    assert undisturbed([300, 100]) == [0, 1]
+    assert undisturbed([300, 100, 250, 200], tolerance=1.15) == [1, 2, 3]
+    assert undisturbed([300, 100], tolerance=1.15) == [0, 1]
 
 
 def test_ways_are_compared_within_their_round() -> None:
