@@ -217,9 +217,7 @@ struct ns_common {
 	unsigned int inum;
 };
 
-struct pid_namespace {
-	struct ns_common ns;
-};
+struct pid_namespace;
 
 struct upid {
 	int nr;
@@ -236,7 +234,9 @@ struct kernfs_node {
 };
 
 struct cgroup {
+	int level;
 	struct kernfs_node *kn;
+	struct cgroup *ancestors[0];
 };
 
 struct css_set {
@@ -260,6 +260,14 @@ struct thread_info {
 	u32 status;
 };
 
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct mm_struct *mm;
@@ -277,6 +285,7 @@ struct task_struct {
 	char comm[16];
 	struct fs_struct *fs;
 	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 };

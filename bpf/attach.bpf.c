@@ -6,85 +6,110 @@
  * then flak_fds and flak_vmas once; flak_pending when the hooks are off.
  */
 #include "names.bpf.h"
+#include "filters.bpf.h"
+#include "targets.bpf.h"
 #include "vma.bpf.h"
 
-#define MAX_ROOTS 64
-#define MAX_PID_LEVELS 32
+/* What flak_adopt does. */
+enum {
+	ADOPT_SELF = 0, /* find out who FLAK is: before any hook is on */
+	ADOPT_ARM = 1,	/* the first root joins the tree at its next exec */
+	ADOPT_ALL = 2,	/* give traits to all processes, and numbers to the chosen threads */
+};
 
-const volatile u32 self_pid_ns = 0; /* inode number of FLAK's pid namespace: the numbers in `roots` are of that */
+u32 adopt_mode = ADOPT_SELF;
+u32 roots[2 * FLAK_MAX_CHOICES] = {}; /* processes chosen and excluded by number, in FLAK's pid namespace */
+u32 root_count = 0, excluded_root_count = 0;
+u32 wanted_tids[2 * FLAK_MAX_CHOICES] = {}; /* threads likewise */
+u32 adopted_count = 0;			    /* processes that got a trait */
+u64 found_roots = 0;			    /* which roots were seen, a bit each */
 
-u32 roots[MAX_ROOTS] = {}; /* processes chosen by number */
-u32 root_count = 0;
-u32 arm_only = 0;      /* roots become targets at their next exec */
-u32 adopted_count = 0; /* targets added by flak_adopt */
-u32 found_roots = 0;   /* how many roots were seen */
-
-/* The number of a task in FLAK's pid namespace, 0 when it has none there. */
-static __always_inline u32 nr_in_our_ns(struct task_struct *task)
+/* The iterator runs in FLAK's own context. */
+static __always_inline void learn_self(void)
 {
-	struct pid *pid = task->thread_pid;
-	u64 at;
-	u32 i;
+	struct task_struct *self = bpf_get_current_task_btf();
 
-	if (!pid)
-		return 0;
-	at = (u64)pid + bpf_core_field_offset(struct pid, numbers);
-	for (i = 0; i < MAX_PID_LEVELS; i++) {
-		struct pid_namespace *ns;
-
-		if (i > pid->level)
-			break;
-		ns = kcast(struct pid_namespace, load_u64(at + bpf_core_field_offset(struct upid, ns)));
-		if (kread(ns, ns.inum) == self_pid_ns)
-			return (u32)load_u64(at);
-		at += bpf_core_type_size(struct upid);
-	}
-	return 0;
+	own_tgid = self->tgid;
+	own_level = self->thread_pid->level;
+	own_pid_ns = kaddr(upid_of((u64)self, own_level), struct upid, ns);
 }
 
-static __always_inline bool is_root(u32 nr)
+/* Which of `count` roots, from `first` on, has that number; −1: none. */
+static __always_inline s32 root_index(u32 nr, u32 first, u32 count)
 {
 	u32 i;
 
-	for (i = 0; i < MAX_ROOTS; i++) {
-		if (i >= root_count)
+	for (i = 0; i < FLAK_MAX_CHOICES; i++) {
+		if (i >= count)
 			break;
-		if (nr && roots[i] == nr)
-			return true;
+		if (nr && roots[first + i] == nr)
+			return i;
 	}
-	return false;
+	return -1;
+}
+
+/* A chosen or excluded thread: from now on it is known by the kernel's number. */
+static __always_inline void adopt_thread(struct task_struct *task)
+{
+	u32 nr = nr_in_our_ns((u64)task);
+	u32 i;
+
+	for (i = 0; i < 2 * FLAK_MAX_CHOICES; i++) {
+		if (!nr || wanted_tids[i] != nr)
+			continue;
+		wanted_tids[i] = 0;
+		tids[i] = task->pid;
+		if (i < FLAK_MAX_CHOICES)
+			__sync_fetch_and_add(&live_threads, 1);
+	}
+}
+
+static __always_inline void adopt_process(struct task_struct *task)
+{
+	u32 nr = nr_in_our_ns((u64)task);
+	u32 more = inherited_traits(task->real_parent->tgid) | traits_by_name((u64)task);
+	s32 root = root_index(nr, 0, root_count);
+	bool is_new;
+
+	if (root_index(nr, FLAK_MAX_CHOICES, excluded_root_count) >= 0)
+		more |= TRAIT_SHUT_OUT;
+	if (root >= 0)
+		more |= TRAIT_IN_TREE;
+	if ((u32)task->tgid == own_tgid) {
+		/* FLAK does not trace itself and counts what it leaves out; nobody waits for its end. */
+		add_traits(task->tgid, more);
+		return;
+	}
+	if (root >= 0)
+		found_roots |= 1ULL << (root & 63);
+	is_new = give_traits(task->tgid, more);
+	if (!task->signal->live.counter) /* ended meanwhile, perhaps before its exit hook could see the trait */
+		leave_tree(task->tgid);
+	if (is_new)
+		__sync_fetch_and_add(&adopted_count, 1);
 }
 
 SEC("iter/task")
 int flak_adopt(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	bool is_chosen;
-	u32 nr;
 
-	if (!task || task->pid != task->tgid || is_target(task))
+	if (!task)
 		return 0;
-	if (!task->signal->live.counter) /* ended, and only waits for its parent to notice */
-		return 0;
-	nr = nr_in_our_ns(task);
-	is_chosen = is_root(nr);
-	if (is_chosen && arm_only) {
-		armed_tgid = task->tgid;
-		__sync_fetch_and_add(&found_roots, 1);
+	if (adopt_mode == ADOPT_SELF) {
+		learn_self();
 		return 0;
 	}
-	if (!is_chosen && !(follow_children && is_target_tgid(task->real_parent->tgid)))
-		return 0;
-	if (nr == self_tgid) { /* FLAK does not trace itself, it counts what it leaves out */
-		excluded_tgid = task->tgid;
+	if (adopt_mode == ADOPT_ARM) {
+		if (task->pid == task->tgid && root_index(nr_in_our_ns((u64)task), 0, root_count) >= 0)
+			armed_tgid = task->tgid;
 		return 0;
 	}
-	add_target(task->tgid);
-	if (!task->signal->live.counter) /* ended meanwhile, perhaps before its exit hook could see the bit */
-		count_ended(task->tgid);
-	__sync_fetch_and_add(&adopted_count, 1);
-	if (is_chosen)
-		__sync_fetch_and_add(&found_roots, 1);
+	if (selects_threads)
+		adopt_thread(task);
+	if (task->pid == task->tgid &&
+	    task->signal->live.counter) /* not one that only waits for its parent to notice */
+		adopt_process(task);
 	return 0;
 }
 
@@ -98,7 +123,7 @@ static __always_inline struct flak_operands *reserve_attached(struct task_struct
 	struct task_state *state = state_of(task);
 	struct flak_operands *operands;
 
-	if (!state)
+	if (!state || is_cut(ref->path_id, false, FLAK_NONE, FLAK_NONE))
 		return NULL;
 	own->op = op;
 	own->marks = ref->marks | FLAK_MARK_ATTACHED;
@@ -185,6 +210,8 @@ int flak_pending(struct bpf_iter__task *ctx)
 	if (state)
 		count_unseen_faults(task, state);
 	if (!state || state->nr < 0 || state->op == FLAK_OP_NONE)
+		return 0;
+	if (is_call_cut(state, 0, bpf_ktime_get_boot_ns(), state->size_req))
 		return 0;
 	access = reserve_access(task_id_of(task, state), sizeof(*access));
 	if (!access)

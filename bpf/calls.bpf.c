@@ -10,6 +10,8 @@
  */
 #include "calls.bpf.h"
 #include "syscalls.bpf.h"
+#include "filters.bpf.h"
+#include "targets.bpf.h"
 
 static __always_inline bool uses_offset_argument(u16 op)
 {
@@ -163,6 +165,8 @@ static __always_inline void exit_transfer(struct task_struct *task, struct task_
 	settle_offset(task, state, regs, ret, &arg_offset);
 	if (is_vector_op(state->op))
 		state->size_req = vector_size(ARG2(regs), ARG3(regs));
+	if (is_call_cut(state, ret, now, ret < 0 ? state->size_req : ret))
+		return;
 	if (arg_offset != FLAK_NONE) {
 		struct flak_operands *operands = reserve_long(task_id_of(task, state), state, ret, now);
 
@@ -242,6 +246,21 @@ static __always_inline bool is_decoded(long nr)
 	return (u64)nr < FLAK_MAX_SYSCALLS && op && op < NR_COMPAT_RENAMES;
 }
 
+/*
+ * Is a call that returns to be recorded? Where tasks are judged at each event, the verdict at its beginning holds: its task
+ * may have moved to another cgroup meanwhile. One that moved in meanwhile is recorded without a beginning.
+ */
+static __always_inline bool is_call_of_ours(struct task_struct *task, long nr)
+{
+	if (judges_tasks) {
+		struct task_state *state = bpf_task_storage_get(&tasks, task, NULL, 0);
+
+		if (state && state->nr == nr)
+			return true;
+	}
+	return is_target(task);
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 {
@@ -249,8 +268,10 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	struct task_state *state;
 	u16 op;
 
-	if (!is_target(task)) {
-		if (excluded_tgid && excluded_tgid == (u32)task->tgid && is_decoded(nr))
+	if (!is_covered(task))
+		return 0;
+	if ((u32)task->tgid == own_tgid) {
+		if (is_decoded(nr))
 			count(excluded_self);
 		return 0;
 	}
@@ -281,7 +302,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	task = bpf_get_current_task_btf();
 	if (op >= NR_COMPAT_RENAMES)
 		note_renames(task, op, ret);
-	if (!is_target(task))
+	if (!is_call_of_ours(task, nr))
 		return 0;
 	if (is_compat(task)) {
 		count(not_decoded_compat32);
@@ -305,7 +326,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 			return 0; /* it began when the enter hook was off already */
 		enter_late(state, nr, now);
 		/* The task's calls were seen to begin before: this one never ran (seccomp), and a number is no result. */
-		if (state->has_entered && ret > 0)
+		if (state->has_entered && ret > 0 && !judges_tasks)
 			state->marks |= FLAK_MARK_RESULT_UNKNOWN;
 	}
 	if (state->op == FLAK_OP_NONE)

@@ -9,22 +9,24 @@ char _license[] SEC("license")
 
 const volatile bool has_rdonly_cast = false; /* the kernel has bpf_rdonly_cast() */
 const volatile u32 page_shift = 12;	     /* log2 of the kernel's page size: arm64 has 12, 14 or 16 */
-const volatile u32 self_tgid = 0;	     /* FLAK's process number in its own pid namespace */
-const volatile bool follow_children = true;  /* what a target forks is a target */
 const volatile bool all_files = false;	     /* pipes, sockets and devices too */
 const volatile bool has_group_dead = false;  /* sched_process_exit tells whether the process is dead */
 
+const volatile bool filters = false; /* one of the next, or paths have verdicts (filters.bpf.h) */
+const volatile bool only_failed = false;
+const volatile u64 min_latency_ns = 0;
+const volatile u64 min_size = 0;
+
 const volatile bool traces_faults = false; /* one of the ways in faults.bpf.c is attached */
 
-u64 targets[FLAK_PID_WORDS] = {}; /* who is traced, one bit per process number */
-u64 alive[FLAK_PID_WORDS] = {};	  /* of these, who has not ended */
 struct flak_counters counters[FLAK_MAX_CPUS] = {};
 u32 next_task_id = 0, next_file_id = 0, next_path_id = 0;
-u32 rename_gen = 0;	/* successful renames and mounts so far, of everybody */
-u32 armed_tgid = 0;	/* becomes a target at its next exec */
-u32 excluded_tgid = 0;	/* FLAK itself, where the selection would have covered it */
-u32 is_stopping = 0;	/* the enter hook is being taken off */
-s32 live_processes = 0; /* targets that have not ended */
+u32 rename_gen = 0;			     /* successful renames and mounts so far, of everybody */
+u64 unwanted_paths[FLAK_VERDICT_WORDS] = {}; /* by path_id; user space sets them */
+u32 is_stopping = 0;			     /* the enter hook is being taken off */
+u32 own_tgid = 0;			     /* FLAK's process number for the kernel */
+u32 own_level = 0;			     /* levels between the initial pid namespace and FLAK's own */
+u64 own_pid_ns = 0;			     /* struct pid_namespace * of FLAK */
 
 /* Structs that travel by pointer only are missing from BTF unless something names them; user space compares them all. */
 const struct flak_access *const volatile _access_anchor = NULL;
@@ -32,6 +34,7 @@ const struct flak_operands *const volatile _operands_anchor = NULL;
 const struct flak_access_long *const volatile _access_long_anchor = NULL;
 const struct flak_name *const volatile _name_anchor = NULL;
 const struct flak_task *const volatile _task_anchor = NULL;
+const struct flak_container *const volatile _container_anchor = NULL;
 const struct flak_process *const volatile _process_anchor = NULL;
 
 /*
@@ -64,15 +67,18 @@ static __always_inline u64 cgroup_id_of(u64 css)
 /* The number of a task in its innermost pid namespace. */
 static __always_inline u32 innermost_nr(u64 task)
 {
-	u64 pid_addr = kaddr(task, struct task_struct, thread_pid);
-	struct pid *pid = kcast(struct pid, pid_addr);
-	u64 at;
+	u64 pid = kaddr(task, struct task_struct, thread_pid);
 
-	if (!pid_addr)
-		return 0;
-	at = pid_addr + bpf_core_field_offset(struct pid, numbers) +
-	     (u64)kread(pid, level) * bpf_core_type_size(struct upid);
-	return (u32)load_u64(at); /* upid.nr is the first member */
+	return pid ? (u32)load_u64(upid_of(task, kread(kcast(struct pid, pid), level))) : 0;
+}
+
+/* Inode number of the task's mount namespace; 0 when it has left it already. */
+static __always_inline u32 mnt_ns_of(u64 task)
+{
+	u64 nsproxy = kaddr(task, struct task_struct, nsproxy);
+	u64 mnt_ns = nsproxy ? kaddr(nsproxy, struct nsproxy, mnt_ns) : 0;
+
+	return mnt_ns ? kread(kcast(struct mnt_namespace, mnt_ns), ns.inum) : 0;
 }
 
 /* Gives the task a new id, and says on the meta ring what it stands for; unsent, it is sent again at the next access. */
@@ -80,7 +86,7 @@ int identify(struct task_state *state)
 {
 	struct flak_task *record;
 	struct task_struct *task;
-	u64 comm, css, parent;
+	u64 comm, css, leader;
 	u32 id;
 
 	if (!state)
@@ -104,20 +110,23 @@ int identify(struct task_state *state)
 		count(names_failed);
 		return 0;
 	}
-	parent = kaddr(state->task, struct task_struct, real_parent);
+	leader = kaddr(state->task, struct task_struct, group_leader);
 	record->type = FLAK_META_TASK;
 	record->size = sizeof(*record);
 	record->task_id = id;
 	record->start_time_ns = kread(task, start_boottime);
 	record->cgroup_id = cgroup_id_of(css);
-	record->pid = kread(task, tgid);
-	record->tid = state->tid;
-	record->ns_pid = innermost_nr(kaddr(state->task, struct task_struct, group_leader));
+	record->pid = nr_in_our_ns(leader);
+	record->tid = nr_in_our_ns(state->task);
+	record->ns_pid = innermost_nr(leader);
 	record->ns_tid = innermost_nr(state->task);
-	record->ppid = kread(kcast(struct task_struct, parent), tgid);
+	record->ppid = nr_in_our_ns(
+		kaddr(kaddr(state->task, struct task_struct, real_parent), struct task_struct, group_leader));
 	record->uid = kread(kcast(struct cred, kaddr(state->task, struct task_struct, cred)), uid.val);
 	((u64 *)record->comm)[0] = state->comm[0];
 	((u64 *)record->comm)[1] = state->comm[1];
+	record->mnt_ns = mnt_ns_of(state->task);
+	record->reserved = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	count(names_sent);
 	state->is_task_sent = true;

@@ -9,23 +9,19 @@
 
 /* Configuration, set before load; zero means off, and the verifier removes what is off. */
 extern const volatile u32 page_shift;
-extern const volatile u32 self_tgid;
-extern const volatile bool follow_children;
 extern const volatile bool all_files;
 extern const volatile bool has_group_dead;
 extern const volatile bool traces_faults;
 extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
 
 /* Shared memory with user space. */
-extern u64 targets[FLAK_PID_WORDS];
-extern u64 alive[FLAK_PID_WORDS];
 extern struct flak_counters counters[FLAK_MAX_CPUS];
 extern u32 next_task_id, next_file_id, next_path_id;
 extern u32 rename_gen;
-extern u32 armed_tgid;
-extern u32 excluded_tgid;
 extern u32 is_stopping;
-extern s32 live_processes;
+/* FLAK itself: its process number for the kernel, and the pid namespace its user counts in. */
+extern u32 own_tgid, own_level;
+extern u64 own_pid_ns;
 
 /* What op_of_nr holds besides operations: calls that are only counted, and calls after which names may differ. */
 enum {
@@ -147,15 +143,26 @@ static __always_inline struct flak_counters *cpu_counters(void)
 
 #define count(what) __sync_fetch_and_add(&cpu_counters()->what, 1)
 
-/* Is this process to be traced? One bit per process number; written at fork, so a reused number is clean. */
-static __always_inline bool is_target_tgid(u32 tgid)
+/* Address of the number that a task has in a pid namespace of that level, with the namespace behind it. */
+static __always_inline u64 upid_of(u64 task, u32 level)
 {
-	return targets[(tgid >> 6) & (FLAK_PID_WORDS - 1)] >> (tgid & 63) & 1;
+	u64 pid = kaddr(task, struct task_struct, thread_pid);
+
+	return pid + bpf_core_field_offset(struct pid, numbers) + (u64)level * bpf_core_type_size(struct upid);
 }
 
-static __always_inline bool is_target(const struct task_struct *task)
+/*
+ * The number of a task in FLAK's own pid namespace, which is what its user sees; 0 when it has none there. As pid_nr_ns()
+ * does (kernel/pid.c).
+ */
+static __always_inline u32 nr_in_our_ns(u64 task)
 {
-	return is_target_tgid(task->tgid);
+	u64 pid = kaddr(task, struct task_struct, thread_pid);
+	u64 at = upid_of(task, own_level);
+
+	if (!pid || kread(kcast(struct pid, pid), level) < own_level || kaddr(at, struct upid, ns) != own_pid_ns)
+		return 0;
+	return (u32)load_u64(at); /* upid.nr is the first member */
 }
 
 /* Faults the kernel has accounted to a task beyond those we saw: MAP_POPULATE, get_user_pages. Counted once each. */
@@ -167,41 +174,6 @@ static __always_inline void count_unseen_faults(struct task_struct *task, struct
 		return;
 	state->faults_before += unseen;
 	__sync_fetch_and_add(&cpu_counters()->not_decoded_gup_fault, unseen);
-}
-
-/* Sets or clears one bit of a bitmap over process numbers; returns whether it was set before. */
-static __always_inline bool swap_bit(u64 *bitmap, u32 tgid, bool on)
-{
-	u64 *word = &bitmap[(tgid >> 6) & (FLAK_PID_WORDS - 1)];
-	u64 bit = 1ULL << (tgid & 63);
-	u64 before = on ? __sync_fetch_and_or(word, bit) : __sync_fetch_and_and(word, ~bit);
-
-	return before & bit;
-}
-
-/*
- * `live_processes` counts the targets that have not ended, each once: whoever changes its bit in `alive` counts. So a
- * process that ends while it is being adopted is neither forgotten nor waited for.
- */
-static __always_inline void count_alive(u32 tgid)
-{
-	if (!swap_bit(alive, tgid, true))
-		__sync_fetch_and_add(&live_processes, 1);
-}
-
-/* Returns whether the process was alive until now: true once for each. */
-static __always_inline bool count_ended(u32 tgid)
-{
-	if (!swap_bit(alive, tgid, false))
-		return false;
-	__sync_fetch_and_add(&live_processes, -1);
-	return true;
-}
-
-static __always_inline void add_target(u32 tgid)
-{
-	swap_bit(targets, tgid, true);
-	count_alive(tgid);
 }
 
 static __always_inline bool is_wanted_mode(u16 mode)

@@ -6,6 +6,7 @@
  * only for a call that failed. The others take theirs at enter: at exit a closed descriptor's is gone.
  */
 #include "calls.bpf.h"
+#include "filters.bpf.h"
 
 static __always_inline bool is_open(u16 op)
 {
@@ -109,6 +110,8 @@ static __always_inline void exit_open(struct task_struct *task, struct task_stat
 		state->path_id = ref.path_id;
 		state->marks |= ref.marks;
 	}
+	if (is_call_cut(state, ret, now, FLAK_NONE))
+		return;
 	if (!state->path_id)
 		claim_id = send_claim(args.path, state->base_path_id);
 
@@ -136,6 +139,8 @@ int exit_descriptor(struct task_state *state, long ret, u64 now)
 		exit_open(task, state, regs, ret, now);
 		return 0;
 	}
+	if (is_call_cut(state, ret, now, FLAK_NONE))
+		return 0;
 	if (state->op == FLAK_OP_CLOSE) {
 		access = reserve_access(task_id_of(task, state), sizeof(*access));
 		if (!access)

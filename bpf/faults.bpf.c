@@ -14,9 +14,13 @@
  *
  * No kretprobe: it drops returns without counting when more tasks are inside than it has instances.
  *
+ * Whether the task is traced is asked at the beginning alone: others have no fault under way in their state, or no state.
+ *
  * mm_filemap_map_pages and mm_filemap_fault, where they exist, tell how many pages the kernel set out to map.
  */
 #include "names.bpf.h"
+#include "filters.bpf.h"
+#include "targets.bpf.h"
 #include "vma.bpf.h"
 
 const volatile bool has_page_hooks = false; /* flak_map_pages and flak_filemap are attached */
@@ -50,7 +54,7 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 	u64 now = bpf_ktime_get_boot_ns();
 	struct flak_access *access;
 	struct file_ref ref = {};
-	u64 offset;
+	u64 offset, latency_ns;
 
 	if (!file || ref_of_mapped(state, file, &ref))
 		return;
@@ -66,11 +70,14 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 		count(vma_misses);
 		return;
 	}
+	latency_ns = fault->start_ns == FLAK_NONE ? FLAK_NONE : now - fault->start_ns;
+	if (is_cut(ref.path_id, false, latency_ns, (u64)(fault->page_count ?: 1) << page_shift))
+		return;
 	access = reserve_access(task_id_of(task, state), sizeof(*access));
 	if (!access)
 		return;
 	access->ts_ns = fault->start_ns == FLAK_NONE ? now : fault->start_ns;
-	access->latency_ns = fault->start_ns == FLAK_NONE ? FLAK_NONE : now - fault->start_ns;
+	access->latency_ns = latency_ns;
 	access->file_offset = offset;
 	access->size_req = addr;
 	access->ret = fault->page_count;
@@ -100,8 +107,6 @@ static __always_inline int end_handling(u32 ret)
 	struct task_state *state;
 	u32 flags;
 
-	if (!is_target(task))
-		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
 	if (!state || !state->fault.is_active || ret & VM_FAULT_RETRY)
 		return 0;
@@ -169,8 +174,6 @@ int flak_fault_end(struct bpf_perf_event_data *ctx)
 	struct task_state *state;
 	u64 vma;
 
-	if (!is_target(task))
-		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
 	if (!state || !state->fault.is_active)
 		return 0;
@@ -195,8 +198,6 @@ int BPF_PROG(flak_map_pages, struct address_space *mapping, unsigned long first,
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state;
 
-	if (!is_target(task))
-		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
 	if (!state || !state->fault.is_active)
 		return 0;
@@ -211,8 +212,6 @@ int BPF_PROG(flak_filemap, struct address_space *mapping, unsigned long page)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state;
 
-	if (!is_target(task))
-		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
 	if (!state || !state->fault.is_active)
 		return 0;

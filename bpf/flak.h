@@ -24,10 +24,18 @@
 #define FLAK_PATH_MAX 4096
 /* CPUs that have a row of counters; a power of two, so that the verifier's bound is a mask. */
 #define FLAK_MAX_CPUS 1024
-/* Highest process number the kernel can give out (PID_MAX_LIMIT), and words of a bitmap over all of them. */
+/* Highest process number the kernel can give out (PID_MAX_LIMIT), and words with a byte for each of them. */
 #define FLAK_MAX_PIDS 4194304
-#define FLAK_PID_WORDS 65536
-_Static_assert(FLAK_PID_WORDS * 64 == FLAK_MAX_PIDS, "a bit for each process number");
+#define FLAK_TRAIT_WORDS 1048576
+_Static_assert(FLAK_TRAIT_WORDS * 4 == FLAK_MAX_PIDS, "a byte for each process number");
+/* Processes, threads, users, cgroups that can be chosen; as many more can be excluded. */
+#define FLAK_MAX_CHOICES 64
+/* States of the machine that matches names of processes: 64 to a word. */
+#define FLAK_NAME_WORDS 4
+/* Paths whose verdict fits: a bit for each path_id below this. Others are left to user space. */
+#define FLAK_MAX_VERDICTS 1048576
+#define FLAK_VERDICT_WORDS 16384
+_Static_assert(FLAK_VERDICT_WORDS * 64 == FLAK_MAX_VERDICTS, "a bit for each path_id");
 /* System call numbers looked at; every number FLAK decodes is below it on both architectures. */
 #define FLAK_MAX_SYSCALLS 512
 
@@ -65,6 +73,8 @@ enum flak_op {
 	FLAK_OP_FORK = 0x400,
 	FLAK_OP_EXEC = 0x401,
 	FLAK_OP_EXIT = 0x402,
+	/* Written by user space over an access that was left out: its number is not missing. */
+	FLAK_OP_PUT_ASIDE = 0xfe00,
 	/* Second slot of a two-slot record: a struct flak_operands that belongs to the access before it. */
 	FLAK_OP_OPERANDS = 0xffff,
 };
@@ -165,6 +175,7 @@ enum flak_meta {
 	FLAK_META_NAME = 1,
 	FLAK_META_TASK = 2,
 	FLAK_META_PROCESS = 3,
+	FLAK_META_CONTAINER = 4, /* written by user space */
 };
 
 enum flak_name_flag {
@@ -190,7 +201,8 @@ struct flak_name {
 	__u64 ino;
 	__u32 ino_gen;	    /* i_generation */
 	__u32 base_path_id; /* directory a claimed relative string starts from, 0: none */
-	__u64 mnt_id;
+	__u32 mnt_id;
+	__u32 mnt_ns;	 /* inode number of the mount namespace that the path is of, 0: of none */
 	__u32 fs_magic;	 /* s_magic */
 	__u16 mode;	 /* i_mode */
 	__u16 flags;	 /* enum flak_name_flag */
@@ -205,15 +217,26 @@ struct flak_task {
 	__u32 task_id;
 	__u64 start_time_ns; /* start_boottime of the thread */
 	__u64 cgroup_id;
-	__u32 pid;    /* process: tgid in the initial pid namespace */
-	__u32 tid;    /* thread */
-	__u32 ns_pid; /* process number in the innermost pid namespace */
+	__u32 pid;    /* process number in FLAK's own pid namespace; 0: it has none there */
+	__u32 tid;    /* thread, likewise */
+	__u32 ns_pid; /* process number in the task's own, innermost pid namespace */
 	__u32 ns_tid;
-	__u32 ppid;
+	__u32 ppid; /* in FLAK's own pid namespace */
 	__u32 uid;
 	__u8 comm[FLAK_COMM_LEN];
+	__u32 mnt_ns; /* inode number of its mount namespace, 0: left already */
+	__u32 reserved;
 };
-_Static_assert(sizeof(struct flak_task) == 64, "flak_task");
+_Static_assert(sizeof(struct flak_task) == 72, "flak_task");
+
+/* Which container a cgroup is, or is part of. Stands before the first task of the cgroup; bytes of the name follow. */
+struct flak_container {
+	__u16 type; /* FLAK_META_CONTAINER */
+	__u16 size;
+	__u32 reserved;
+	__u64 cgroup_id;
+};
+_Static_assert(sizeof(struct flak_container) == 16, "flak_container");
 
 /* fork, exec and exit. An exec is followed by the bytes of argv[0], without a NUL. */
 struct flak_process {
@@ -224,8 +247,8 @@ struct flak_process {
 	__u64 ts_ns;
 	__u32 task_id;	 /* fork: the parent; exec: the task after it */
 	__u32 seq;	 /* per CPU and ring, like flak_access.seq */
-	__u32 child_pid; /* fork: tgid of the child; exec: thread number before the exec; exit: 0 */
-	__u32 child_tid; /* fork: thread number of the child */
+	__u32 child_pid; /* fork: the child; exec: thread number before the exec, 0: not known; exit: 0 */
+	__u32 child_tid; /* fork: the child's thread; both in FLAK's own pid namespace */
 	__s32 exit_code; /* exit: wait status as in wait(2) */
 	__u32 is_last;	 /* exit: 1 when the process ended with this thread */
 	__u32 file_id;	 /* exec: the program */
@@ -254,7 +277,13 @@ struct flak_counters {
 	__u64 names_sent;
 	__u64 names_failed; /* names that found the meta ring full; sent again at the next access */
 	__u64 vma_misses;   /* faults whose mapping could not be found */
+	/* Accesses put aside in the kernel; not in `matched`: they take no sequence number. */
+	__u64 filtered_path;
+	__u64 filtered_failed;
+	__u64 filtered_min_latency;
+	__u64 filtered_min_size;
+	__u64 reserved_1, reserved_2, reserved_3, reserved_4; /* whole cache lines */
 };
-_Static_assert(sizeof(struct flak_counters) == 128, "flak_counters is two cache lines");
+_Static_assert(sizeof(struct flak_counters) == 192, "flak_counters is three cache lines");
 
 #endif /* FLAK_H */

@@ -6,6 +6,7 @@
  * for every thread that ends, however it does. Events go to the meta ring, where a flood of accesses can't push them out.
  */
 #include "names.bpf.h"
+#include "targets.bpf.h"
 
 static __always_inline struct flak_process *reserve_process(struct task_struct *task, struct task_state *state, u16 op)
 {
@@ -40,22 +41,26 @@ static __always_inline void lose_process(void)
 	count(lost_meta_full);
 }
 
+/* The traits of a process that was just made. */
+static __always_inline void begin_process(struct task_struct *parent, struct task_struct *child)
+{
+	/* First all are taken away: the number may have been another's before. Then the parent is looked at, so that an
+	 * iterator that adopts the parent right now is not undone.
+	 */
+	drop_traits(child->tgid, 0xff);
+	give_traits(child->tgid, inherited_traits(parent->tgid) | traits_by_name((u64)child));
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 {
-	bool is_process = child->pid == child->tgid;
 	struct flak_process *process;
 	struct task_state *state;
 
-	/* Always cleared: the number may have been a target's before. First, and the parent looked at afterwards, so that an
-	 * iterator that adopts the parent right now is not undone.
-	 */
-	if (is_process)
-		swap_bit(targets, child->tgid, false);
+	if (child->pid == child->tgid)
+		begin_process(parent, child);
 	if (!is_target(parent))
 		return 0;
-	if (is_process && follow_children)
-		add_target(child->tgid);
 	state = state_of(parent);
 	if (!state) {
 		lose_process();
@@ -64,10 +69,36 @@ int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 	process = reserve_process(parent, state, FLAK_OP_FORK);
 	if (!process)
 		return 0;
-	process->child_pid = child->tgid;
-	process->child_tid = child->pid;
+	process->child_pid = nr_in_our_ns((u64)child->group_leader);
+	process->child_tid = nr_in_our_ns((u64)child);
 	bpf_ringbuf_submit(process, BPF_RB_NO_WAKEUP);
 	return 0;
+}
+
+/* The traits of a process that became another program: the old name counts no more. */
+static __always_inline void become_program(struct task_struct *task)
+{
+	u32 named = traits_by_name((u64)task);
+
+	if (armed_tgid && armed_tgid == (u32)task->tgid) {
+		armed_tgid = 0;
+		join_tree(task->tgid);
+	}
+	if (!judges_names)
+		return;
+	drop_traits(task->tgid, (TRAIT_NAMED | TRAIT_EXCLUDED_NAME) & ~named);
+	add_traits(task->tgid, named);
+}
+
+/*
+ * The thread's number before the exec, in FLAK's pid namespace. Another than the first has lost its own by now; what is
+ * left of it, the kernel's number, is the same only in the initial namespace.
+ */
+static __always_inline u32 nr_before_exec(struct task_struct *task, pid_t old_pid)
+{
+	if (old_pid == task->tgid)
+		return nr_in_our_ns((u64)task);
+	return own_level ? 0 : old_pid;
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -77,13 +108,15 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	struct flak_counters *mine;
 	struct task_state *state;
 	struct file_ref ref = {};
+	bool was_target;
 	u32 cpu;
 
-	if (armed_tgid && armed_tgid == (u32)task->tgid) {
-		armed_tgid = 0;
-		add_target(task->tgid);
-	}
-	if (!is_target(task))
+	was_target = is_target(task);
+	if (selects_threads && old_pid != task->pid)
+		rename_thread(old_pid, task->pid);
+	become_program(task);
+	/* The exec by which a process ceases to be traced is still told. */
+	if (!is_target(task) && !was_target)
 		return 0;
 	state = state_of(task);
 	if (!state) {
@@ -104,7 +137,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	process.ts_ns = bpf_ktime_get_boot_ns();
 	process.task_id = task_id_of(task, state);
 	process.seq = __sync_fetch_and_add(&mine->meta_matched, 1);
-	process.child_pid = old_pid;
+	process.child_pid = nr_before_exec(task, old_pid);
 	process.file_id = ref.file_id;
 	process.path_id = ref.path_id;
 	if (send_exec(&process, task->mm->arg_start))
@@ -120,17 +153,23 @@ int flak_exit_task(u64 *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct flak_process *process;
 	struct task_state *state;
-	bool is_last;
+	bool is_last, is_covered;
 
-	if (!is_target(task))
-		return 0;
 	/*
 	 * Newer kernels say so in a second argument (user space asks BTF). Without it two threads that end together may
-	 * both see a count of zero; who then clears the process's bit is the last.
+	 * both see a count of zero; the first that says so is the last.
 	 */
 	is_last = has_group_dead ? (bool)ctx[1] : task->signal->live.counter == 0;
-	if (is_last && !count_ended(task->tgid))
-		is_last = has_group_dead;
+	is_covered = is_target(task);
+	if (selects_threads)
+		end_thread(task->pid);
+	if (is_last) {
+		if (!has_group_dead)
+			is_last = !(add_traits(task->tgid, TRAIT_ENDED) & TRAIT_ENDED);
+		leave_tree(task->tgid);
+	}
+	if (!is_covered)
+		return 0;
 	state = state_of(task);
 	if (!state) {
 		lose_process();

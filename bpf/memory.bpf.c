@@ -6,6 +6,7 @@
  * mappings is recorded as its first.
  */
 #include "calls.bpf.h"
+#include "filters.bpf.h"
 #include "vma.bpf.h"
 
 /* Takes file and ids of the mapping at an address into the state. */
@@ -55,7 +56,7 @@ int exit_mapping(struct task_state *state, long ret, u64 now)
 	struct pt_regs *regs = regs_of(task);
 	struct flak_operands *operands;
 
-	if (!state)
+	if (!state || is_call_cut(state, ret, now, state->size_req))
 		return 0;
 	operands = reserve_long(task_id_of(task, state), state, is_error(ret) ? ret : 0, now);
 	if (!operands)

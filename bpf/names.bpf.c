@@ -124,6 +124,17 @@ static long walk_step(u32 index, void *context)
 	return 0;
 }
 
+/* Inode number of the mount namespace that a mount is in; 0: in none, as what the kernel mounts for itself. */
+static __always_inline u32 mount_ns_of(u64 mount)
+{
+	u64 mnt_ns = kaddr(mount, struct mount, mnt_ns);
+
+	/* An error pointer marks the kernel's own mounts (MNT_NS_INTERNAL). */
+	if (!mnt_ns || mnt_ns >= -MAX_ERRNO)
+		return 0;
+	return kread(kcast(struct mnt_namespace, mnt_ns), ns.inum);
+}
+
 static __always_inline u32 file_id_of(struct identity *identity)
 {
 	u32 *known = bpf_map_lookup_elem(&identities, identity);
@@ -253,6 +264,7 @@ int intern(void)
 	out->head.ino_gen = identity.ino_gen;
 	out->head.base_path_id = 0;
 	out->head.mnt_id = entry->mnt_id;
+	out->head.mnt_ns = mount_ns_of(walk.mnt);
 	out->head.fs_magic = kread(sb, s_magic);
 	out->head.mode = entry->mode;
 	out->head.flags = walk.flags;

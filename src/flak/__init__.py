@@ -51,6 +51,7 @@ from flak.events import (
     Write,
     as_dict,
 )
+from flak.preflight import Finding
 
 if TYPE_CHECKING:
     import os
@@ -71,6 +72,7 @@ __all__ = [
     "Exit",
     "Fault",
     "File",
+    "Finding",
     "FlakError",
     "Fork",
     "LoadError",
@@ -92,6 +94,7 @@ __all__ = [
     "Write",
     "__version__",
     "as_dict",
+    "doctor",
     "open",
     "trace",
 ]
@@ -99,9 +102,20 @@ __all__ = [
 
 def trace(
     *,
-    pid: int | Sequence[int] = (),
+    pid: int | str | Sequence[int | str] = (),
+    tid: int | str | Sequence[int | str] = (),
+    comm: str | Sequence[str] = (),
+    cgroup: int | str | Sequence[int | str] = (),
+    container: str | Sequence[str] = (),
+    uid: int | str | Sequence[int | str] = (),
+    all_processes: bool = False,
     command: Sequence[str] | None = None,
     follow: bool = True,
+    wait: bool = False,
+    path: str | Sequence[str] = (),
+    failed: bool = False,
+    min_latency_ns: int = 0,
+    min_size: int = 0,
     all_files: bool = False,
     events: Collection[str] | None = None,
     latency: bool = True,
@@ -111,20 +125,42 @@ def trace(
     user: str | None = None,
     stdout: int | None = None,
 ) -> Session:
-    """A live trace of processes (`pid`) or of a `command`, to be used in a `with` and iterated over.
+    """A live trace, to be used in a `with` and iterated over. As on the command line, which explains each of them:
 
-    follow: their children too. all_files: pipes, sockets and devices too. events: only these groups, by the names of
-    the option --events. latency: False saves the hook at enter. buffer_size: bytes. duration: seconds. max_events:
-    accesses. user: who the command runs as. stdout: a descriptor for its standard output.
+    Who: processes (`pid`), threads (`tid`), names of processes (`comm`), cgroups by id or path, containers by name or
+    id, users (`uid`), `all_processes`, or a `command` to start. One or several; alternatives within a kind, kinds
+    together; "!" in front of a word excludes. follow: what a process chosen by number or name forks, too. wait: for a
+    cgroup or container that is not there yet.
+
+    What: `path` patterns, only `failed` calls, `min_latency_ns`, `min_size` in bytes. all_files: pipes, sockets and
+    devices too. events: only these groups, by the names of the option --events. latency: False saves the hook at enter.
+
+    buffer_size: bytes. duration: seconds. max_events: accesses. user: who the command runs as. stdout: a descriptor for
+    its standard output.
 
     Raises UsageError at once; TargetError, NotPermitted, NotSupported, LoadError and AttachError on entering.
     """
+    from flak.filters import Filters
+    from flak.selection import Selection
     from flak.session import Session
 
-    return Session(
+    selection = Selection.of(
         pid=pid,
+        tid=tid,
+        comm=comm,
+        cgroup=cgroup,
+        container=container,
+        uid=uid,
+        all_processes=all_processes,
         command=command,
         follow=follow,
+        wait=wait,
+    )
+    paths = (path,) if isinstance(path, str) else tuple(path)
+    filters = Filters(paths=paths, failed=failed, min_latency_ns=min_latency_ns, min_size=min_size)
+    return Session(
+        selection,
+        filters=filters,
         all_files=all_files,
         events=events,
         latency=latency,
@@ -144,3 +180,15 @@ def open(path: str | os.PathLike[str]) -> Recording:
     from flak.tracefile import open_recording
 
     return open_recording(path)
+
+
+def doctor() -> list[Finding]:
+    """Can this host be traced, and what would be missing? Everything is tried for real; takes about a second.
+
+        can_trace = all(finding.status != "fail" for finding in flak.doctor())
+
+    docs/doctor.md explains the findings.
+    """
+    from flak import trial
+
+    return trial.doctor()

@@ -19,7 +19,11 @@ COMM_LEN = 16
 PATH_MAX = 4096
 MAX_CPUS = 1024
 MAX_PIDS = 4194304
-PID_WORDS = 65536
+TRAIT_WORDS = 1048576
+MAX_CHOICES = 64
+NAME_WORDS = 4
+MAX_VERDICTS = 1048576
+VERDICT_WORDS = 16384
 MAX_SYSCALLS = 512
 
 
@@ -54,6 +58,7 @@ class Op(IntEnum):
     FORK = 0x400
     EXEC = 0x401
     EXIT = 0x402
+    PUT_ASIDE = 0xFE00
     OPERANDS = 0xFFFF
 
 
@@ -99,6 +104,7 @@ class Meta(IntEnum):
     NAME = 1
     TASK = 2
     PROCESS = 3
+    CONTAINER = 4
 
 
 class NameFlag(IntFlag):
@@ -179,17 +185,18 @@ class NameRecord(NamedTuple):
     ino_gen: int
     base_path_id: int
     mnt_id: int
+    mnt_ns: int
     fs_magic: int
     mode: int
     flags: int
     file_size: int
 
 
-NAME = Struct("<HHIIIQIIQIHHQ")
+NAME = Struct("<HHIIIQIIIIIHHQ")
 
 
 class TaskRecord(NamedTuple):
-    """struct flak_task, 64 bytes."""
+    """struct flak_task, 72 bytes."""
 
     type: int
     size: int
@@ -203,9 +210,23 @@ class TaskRecord(NamedTuple):
     ppid: int
     uid: int
     comm: bytes
+    mnt_ns: int
+    reserved: int
 
 
-TASK = Struct("<HHIQQIIIIII16s")
+TASK = Struct("<HHIQQIIIIII16sII")
+
+
+class ContainerRecord(NamedTuple):
+    """struct flak_container, 16 bytes."""
+
+    type: int
+    size: int
+    reserved: int
+    cgroup_id: int
+
+
+CONTAINER = Struct("<HHIQ")
 
 
 class ProcessRecord(NamedTuple):
@@ -230,7 +251,7 @@ PROCESS = Struct("<HHHHQIIIIiIII")
 
 
 class CountersRecord(NamedTuple):
-    """struct flak_counters, 128 bytes."""
+    """struct flak_counters, 192 bytes."""
 
     matched: int
     submitted: int
@@ -248,9 +269,17 @@ class CountersRecord(NamedTuple):
     names_sent: int
     names_failed: int
     vma_misses: int
+    filtered_path: int
+    filtered_failed: int
+    filtered_min_latency: int
+    filtered_min_size: int
+    reserved_1: int
+    reserved_2: int
+    reserved_3: int
+    reserved_4: int
 
 
-COUNTERS = Struct("<QQQQQQQQQQQQQQQQ")
+COUNTERS = Struct("<QQQQQQQQQQQQQQQQQQQQQQQQ")
 
 ACCESS_SLOT = Struct("<8xQqqqiIIIiIIHH")
 ACCESS_FIELDS = [
@@ -347,7 +376,8 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("ino", 16, 8),
             ("ino_gen", 24, 4),
             ("base_path_id", 28, 4),
-            ("mnt_id", 32, 8),
+            ("mnt_id", 32, 4),
+            ("mnt_ns", 36, 4),
             ("fs_magic", 40, 4),
             ("mode", 44, 2),
             ("flags", 46, 2),
@@ -355,7 +385,7 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
         ],
     ),
     "flak_task": (
-        64,
+        72,
         [
             ("type", 0, 2),
             ("size", 2, 2),
@@ -369,6 +399,17 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("ppid", 40, 4),
             ("uid", 44, 4),
             ("comm", 48, 16),
+            ("mnt_ns", 64, 4),
+            ("reserved", 68, 4),
+        ],
+    ),
+    "flak_container": (
+        16,
+        [
+            ("type", 0, 2),
+            ("size", 2, 2),
+            ("reserved", 4, 4),
+            ("cgroup_id", 8, 8),
         ],
     ),
     "flak_process": (
@@ -390,7 +431,7 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
         ],
     ),
     "flak_counters": (
-        128,
+        192,
         [
             ("matched", 0, 8),
             ("submitted", 8, 8),
@@ -408,6 +449,14 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("names_sent", 104, 8),
             ("names_failed", 112, 8),
             ("vma_misses", 120, 8),
+            ("filtered_path", 128, 8),
+            ("filtered_failed", 136, 8),
+            ("filtered_min_latency", 144, 8),
+            ("filtered_min_size", 152, 8),
+            ("reserved_1", 160, 8),
+            ("reserved_2", 168, 8),
+            ("reserved_3", 176, 8),
+            ("reserved_4", 184, 8),
         ],
     ),
 }

@@ -35,6 +35,7 @@ PROGRAMS: dict[str, str] = {
     "flak_pending": "iter/task",
     "flak_pf_kernel": "tp_btf/page_fault_kernel",
     "flak_pf_user": "tp_btf/page_fault_user",
+    "flak_rename": "tp_btf/task_rename",
     "flak_vmas": "iter/task_vma",
 }
 """Section of each program; it names the hook."""
@@ -50,33 +51,63 @@ MAPS: tuple[str, ...] = (
 )
 
 VARIABLES: dict[str, Variable] = {
+    "adopt_mode": Variable(".bss", "I", 4, 1),
     "adopted_count": Variable(".bss", "I", 4, 1),
-    "alive": Variable(".bss", "Q", 8, 65536),
     "all_files": Variable(".rodata", "?", 1, 1),
-    "arm_only": Variable(".bss", "I", 4, 1),
     "armed_tgid": Variable(".bss", "I", 4, 1),
-    "counters": Variable(".bss", "struct flak_counters", 128, 1024),
-    "excluded_tgid": Variable(".bss", "I", 4, 1),
+    "cgroup_count": Variable(".bss", "I", 4, 1),
+    "cgroup_depths": Variable(".bss", "I", 4, 128),
+    "cgroup_ids": Variable(".bss", "Q", 8, 128),
+    "counters": Variable(".bss", "struct flak_counters", 192, 1024),
+    "excluded_cgroup_count": Variable(".rodata", "I", 4, 1),
+    "excluded_root_count": Variable(".bss", "I", 4, 1),
+    "excluded_tid_count": Variable(".rodata", "I", 4, 1),
+    "excluded_uid_count": Variable(".rodata", "I", 4, 1),
+    "filters": Variable(".rodata", "?", 1, 1),
     "follow_children": Variable(".rodata", "?", 1, 1),
-    "found_roots": Variable(".bss", "I", 4, 1),
+    "found_roots": Variable(".bss", "Q", 8, 1),
+    "has_exclusions": Variable(".rodata", "?", 1, 1),
     "has_group_dead": Variable(".rodata", "?", 1, 1),
     "has_page_hooks": Variable(".rodata", "?", 1, 1),
     "has_rdonly_cast": Variable(".rodata", "?", 1, 1),
     "is_stopping": Variable(".bss", "I", 4, 1),
+    "judges_names": Variable(".rodata", "?", 1, 1),
+    "judges_tasks": Variable(".rodata", "?", 1, 1),
     "live_processes": Variable(".bss", "i", 4, 1),
+    "live_threads": Variable(".bss", "i", 4, 1),
+    "min_latency_ns": Variable(".rodata", "Q", 8, 1),
+    "min_size": Variable(".rodata", "Q", 8, 1),
+    "name_accepts": Variable(".rodata", "Q", 8, 1024),
+    "name_chosen": Variable(".rodata", "Q", 8, 4),
+    "name_excluded": Variable(".rodata", "Q", 8, 4),
+    "name_starts": Variable(".rodata", "Q", 8, 4),
+    "name_stays": Variable(".rodata", "Q", 8, 4),
     "next_file_id": Variable(".bss", "I", 4, 1),
     "next_path_id": Variable(".bss", "I", 4, 1),
     "next_task_id": Variable(".bss", "I", 4, 1),
+    "only_failed": Variable(".rodata", "?", 1, 1),
+    "only_visible": Variable(".rodata", "?", 1, 1),
     "op_of_nr": Variable(".rodata", "B", 1, 512),
+    "own_level": Variable(".bss", "I", 4, 1),
+    "own_pid_ns": Variable(".bss", "Q", 8, 1),
+    "own_tgid": Variable(".bss", "I", 4, 1),
     "page_shift": Variable(".rodata", "I", 4, 1),
     "rename_gen": Variable(".bss", "I", 4, 1),
     "root_count": Variable(".bss", "I", 4, 1),
-    "roots": Variable(".bss", "I", 4, 64),
-    "self_pid_ns": Variable(".rodata", "I", 4, 1),
-    "self_tgid": Variable(".rodata", "I", 4, 1),
-    "targets": Variable(".bss", "Q", 8, 65536),
+    "roots": Variable(".bss", "I", 4, 128),
+    "selects_cgroups": Variable(".rodata", "?", 1, 1),
+    "selects_names": Variable(".rodata", "?", 1, 1),
+    "selects_numbers": Variable(".rodata", "?", 1, 1),
+    "selects_threads": Variable(".rodata", "?", 1, 1),
+    "tid_count": Variable(".rodata", "I", 4, 1),
+    "tids": Variable(".bss", "I", 4, 128),
     "traces_faults": Variable(".rodata", "?", 1, 1),
+    "traits": Variable(".bss", "I", 4, 1048576),
+    "uid_count": Variable(".rodata", "I", 4, 1),
+    "uids": Variable(".rodata", "I", 4, 128),
     "unknown_zero": Variable(".bss", "I", 4, 1),
+    "unwanted_paths": Variable(".bss", "Q", 8, 16384),
+    "wanted_tids": Variable(".bss", "I", 4, 128),
 }
 """Everything in .rodata, .data and .bss, settings included."""
 
@@ -86,11 +117,26 @@ class Config:
     """The settings: constants of the object that are chosen before it is loaded."""
 
     all_files: bool = False
+    excluded_cgroup_count: int = 0
+    excluded_tid_count: int = 0
+    excluded_uid_count: int = 0
+    filters: bool = False
     follow_children: bool = True
+    has_exclusions: bool = False
     has_group_dead: bool = False
     has_page_hooks: bool = False
     has_rdonly_cast: bool = False
+    judges_names: bool = False
+    judges_tasks: bool = False
+    min_latency_ns: int = 0
+    min_size: int = 0
+    only_failed: bool = False
+    only_visible: bool = False
     page_shift: int = 12
-    self_pid_ns: int = 0
-    self_tgid: int = 0
+    selects_cgroups: bool = False
+    selects_names: bool = False
+    selects_numbers: bool = False
+    selects_threads: bool = False
+    tid_count: int = 0
     traces_faults: bool = False
+    uid_count: int = 0

@@ -12,14 +12,15 @@ import mmap
 import os
 import platform
 import struct
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from ctypes import c_size_t, c_uint32
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from flak import _libbpf
-from flak._skeleton import PROGRAMS
+from flak._skeleton import PROGRAMS, VARIABLES
 from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
 
 # enum btf_kind (include/uapi/linux/btf.h)
@@ -327,6 +328,43 @@ class BpfObject:
         size = c_size_t()
         address = library().bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
         return memoryview((ctypes.c_uint8 * size.value).from_address(address)).cast("B")
+
+
+class Shared:
+    """Global variables of the programs by name, as the integers they are made of; records (and all else) as bytes.
+
+    A context manager: the memory is given back on leaving, before the object is closed.
+    """
+
+    def __init__(self, bpf: BpfObject) -> None:
+        self._bpf = bpf
+        self._views: dict[str, memoryview[int]] = {}
+
+    def __getitem__(self, name: str) -> memoryview[int]:
+        if name not in self._views:
+            kind = VARIABLES[name].kind
+            memory = self._bpf.variable(name)
+            match kind:
+                case "I" | "i" | "Q":
+                    memory = memory.cast(kind)
+            self._views[name] = memory
+        return self._views[name]
+
+    def write(self, name: str, values: Sequence[int], at: int = 0) -> None:
+        """Fill elements of an array, from index `at` on."""
+        self[name][at : at + len(values)] = memoryview(array(VARIABLES[name].kind, values))
+
+    def close(self) -> None:
+        """Give the memory back; may be called twice."""
+        for view in self._views.values():
+            view.release()
+        self._views.clear()
+
+    def __enter__(self) -> Shared:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Ring:

@@ -26,7 +26,7 @@ __all__ = [
 
 WORDS = (
     "ts_ns", "latency_ns", "via", "op", "pid", "tid", "ns_pid", "comm", "cgroup_id", "container", "fd", "file_id",
-    "path_id", "path", "path_bytes", "dev", "ino", "ino_gen", "kind", "is_write", "file_offset", "arg_offset",
+    "path_id", "path", "path_bytes", "mnt_ns", "dev", "ino", "ino_gen", "kind", "is_write", "file_offset", "arg_offset",
     "size_req", "size_ret", "page_count", "errno", "call_id", "role", "addr", "prot", "map_flags", "is_major",
     "open_flags", "new_fd", "new_path", "claimed_path", "child_pid", "argv0", "marks", "cpu", "seq",
 )  # fmt: skip
@@ -69,7 +69,11 @@ def _escape_character(c: str) -> str:
 
 @dataclass(slots=True, frozen=True)
 class Task:
-    """A thread as it was: under another comm or in another cgroup it is another Task with another task_id."""
+    """A thread as it was: under another comm or in another cgroup it is another Task with another task_id.
+
+    `pid`, `tid` and `ppid` are numbers in FLAK's own pid namespace, 0 where it has none there. `mnt_ns` is the inode
+    number of its mount namespace, `container` the name of its container where that is known.
+    """
 
     task_id: int
     pid: int
@@ -80,14 +84,17 @@ class Task:
     start_time_ns: int = 0
     ppid: int = 0
     uid: int = 0
+    mnt_ns: int = 0
+    container: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
 class File:
     """A file under one of its names: identity (dev, ino, ino_gen) and the path from the kernel's dentries.
 
-    `path` is escaped text, `raw_path` the bytes. A claimed path is the program's own string, not the kernel's, and the
-    only one that may be empty.
+    `path` is escaped text, `raw_path` the bytes, both as the mount namespace `mnt_ns` shows it (0: none does). Where
+    there is only a string that the program passed (`raw_claim`), the path is that, behind the folder it starts from;
+    it is the only one that may be empty.
     """
 
     path_id: int
@@ -99,13 +106,14 @@ class File:
     ino_gen: int
     mode: int
     marks: Mark = _NO_MARKS
-    is_claimed: bool = False
+    raw_claim: bytes | None = None
     file_size: int | None = None
+    mnt_ns: int = 0
     path: str = field(init=False)
 
     def __post_init__(self) -> None:
         text = escape(self.raw_path)
-        if not text and not self.is_claimed:
+        if not text and self.raw_claim is None:
             text = f"{self.kind}:[{self.ino}]" if self.kind in ("pipe", "socket", "anon") else self.identity
         object.__setattr__(self, "path", text)
 
@@ -142,14 +150,29 @@ _KINDS = {
 
 
 class Tables:
-    """What the small numbers of one run stand for. Filled by the decoder, read by the events."""
+    """What the small numbers of one run stand for. Filled by the decoder, read by the events.
 
-    __slots__ = ("files", "paths", "tasks")
+    own_mnt_ns: inode number of FLAK's mount namespace, 0 when unknown.
+    """
+
+    __slots__ = ("_container_of_mnt_ns", "files", "own_mnt_ns", "paths", "tasks")
 
     def __init__(self) -> None:
+        self.own_mnt_ns = 0
+        self._container_of_mnt_ns: dict[int, str] = {}
         self.tasks: dict[int, Task] = {}
         self.paths: dict[int, File] = {}  # path_id → file under that name
         self.files: dict[int, int] = {}  # file_id → the first file_id of the same identity
+
+    def name_mounts(self, task: Task) -> None:
+        """Learn from a task whose the paths of its mount namespace are."""
+        if task.container and task.mnt_ns not in (0, self.own_mnt_ns):
+            self._container_of_mnt_ns.setdefault(task.mnt_ns, task.container)
+
+    def shown_path(self, file: File) -> str:
+        """A path for people: in a container's mount namespace behind its name, as `docker cp` has it: "web:/etc/x"."""
+        container = self._container_of_mnt_ns.get(file.mnt_ns)
+        return f"{container}:{file.path}" if container else file.path
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -264,6 +287,12 @@ class Access(Event):
         return task.cgroup_id if task else None
 
     @property
+    def container(self) -> str | None:
+        """Name of the thread's container at the time, where known."""
+        task = self.task
+        return task.container if task else None
+
+    @property
     def file(self) -> File | None:
         """The file under the name it had, None where the access has none or its name is not known."""
         return self.tables.paths.get(self.path_id)
@@ -285,6 +314,11 @@ class Access(Event):
         """Base64 of the path when it is not valid UTF-8."""
         file = self.file or self.claim
         return file.path_bytes if file else None
+
+    @property
+    def mnt_ns(self) -> int | None:
+        """Inode number of the mount namespace that `path` is of; None where the name is in none, as a pipe's."""
+        return (self.file.mnt_ns if self.file else 0) or None
 
     @property
     def claim(self) -> File | None:
@@ -428,7 +462,9 @@ class Open(_Descriptor):
     def claimed_path(self) -> str | None:
         """The string the program passed, kept for calls that failed; escaped, relative as it was. None when unknown."""
         claim = self.claim
-        return claim.path if claim and not claim.marks & Mark.PATH_FAULT else None
+        if claim is None or claim.raw_claim is None or claim.marks & Mark.PATH_FAULT:
+            return None
+        return escape(claim.raw_claim)
 
 
 class Close(Access):
@@ -551,6 +587,7 @@ class _Process(Event):
     ns_pid = Access.ns_pid
     comm = Access.comm
     cgroup_id = Access.cgroup_id
+    container = Access.container
 
     @property
     def task(self) -> Task | None:
@@ -581,6 +618,8 @@ class Exec(_Process):
     def file(self) -> File | None:
         """The program."""
         return self.tables.paths.get(self.path_id)
+
+    mnt_ns = Access.mnt_ns
 
     @property
     def file_id(self) -> int | None:

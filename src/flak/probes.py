@@ -6,7 +6,7 @@ alternative taken. `attach()` does so and says what came of it. Used by session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from flak._records import LAYOUTS
@@ -18,6 +18,7 @@ from flak.wire import compare_layouts
 PAGE_FAULTS_MIN, PAGE_FAULTS_MAJ = 5, 6  # enum perf_sw_ids
 
 PROCESSES = ("flak_fork", "flak_exec", "flak_exit_task")
+RENAMES = "flak_rename"
 CALL_ENTER, CALL_EXIT = "flak_enter", "flak_exit"
 ADOPT, OPEN_FILES, MAPPINGS, PENDING = "flak_adopt", "flak_fds", "flak_vmas", "flak_pending"
 ITERATORS = (ADOPT, OPEN_FILES, MAPPINGS, PENDING)
@@ -31,11 +32,6 @@ class Alternative:
     is_possible: Callable[[Btf], bool]
     programs: tuple[str, ...]
     software_events: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def all_programs(self) -> tuple[str, ...]:
-        """Everything that must be loaded."""
-        return self.programs + tuple(program for program, _ in self.software_events)
 
 
 _ACCOUNTED = (("flak_fault_end", PAGE_FAULTS_MAJ), ("flak_fault_end", PAGE_FAULTS_MIN))
@@ -72,6 +68,7 @@ FAULT_PAGES = Alternative(
 """How many pages a fault brings in."""
 
 LOST_WITHOUT = {
+    "renames": "processes that take a chosen name without an exec",
     "page faults": "what is read and written through memory maps",
     "pages per fault": "how many pages a fault maps (page_count)",
     "enter of calls": "durations, calls that never return, the files of close, munmap and mremap",
@@ -92,6 +89,7 @@ def attach(
     config: Config,
     sizes: Mapping[str, int],
     *,
+    tables: Mapping[str, bytes],
     wants_faults: bool,
     wants_latency: bool,
     choose_calls: Callable[[bytes], bytes],
@@ -99,12 +97,13 @@ def attach(
     """Load the object and attach what is wanted, page faults in the first way that this kernel allows.
 
     config: the object's settings; what only the kernel can answer is added here. sizes: entries or bytes of maps by
-    name. choose_calls: the table of system calls → the same without unwanted ones.
+    name. tables: arrays among the settings. choose_calls: the table of system calls → the same without unwanted ones.
     Raises NotSupported, NotPermitted, LoadError, AttachError and SchemaMismatch.
     """
     with Btf.of_kernel() as btf:
         ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
         has_pages = FAULT_PAGES.is_possible(btf)
+        has_renames = btf.has_tracepoint("task_rename")
         if not btf.has_struct("maple_tree"):
             raise NotSupported(
                 "this kernel keeps its mappings in no maple tree, which FLAK needs", "use Linux 6.1 or newer"
@@ -114,11 +113,20 @@ def attach(
             has_rdonly_cast=btf.has_function("bpf_rdonly_cast"),
             has_group_dead=btf.tracepoint_arguments("sched_process_exit") > 1,
         )
+    calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
+    fixed = (*PROCESSES, *((RENAMES,) if config.judges_names and has_renames else ()), *calls)
     refusal = none = "this kernel has none of the hooks"
     for way in [*ways, None]:
         pages = FAULT_PAGES if way and has_pages else None
+        programs = [*fixed, *(way.programs if way else ()), *(pages.programs if pages else ())]
         try:
-            bpf = _attach_with(config, sizes, way, pages, wants_latency, choose_calls)
+            bpf = _attach_with(
+                replace(config, traces_faults=bool(way), has_page_hooks=bool(pages)),
+                sizes,
+                programs,
+                way.software_events if way else (),
+                lambda bpf: {**tables, "op_of_nr": choose_calls(bpf.initial("op_of_nr"))},
+            )
         except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
             if way is None:
                 raise
@@ -127,6 +135,8 @@ def attach(
         hooks = Hooks(bpf)
         hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
         hooks.served["system calls"] = "sys_enter and sys_exit" if wants_latency else "sys_exit"
+        if config.judges_names and not has_renames:
+            hooks.missing["renames"] = f"{LOST_WITHOUT['renames']} (this kernel has no task_rename)"
         if not wants_latency:
             hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
         if wants_faults:
@@ -142,25 +152,24 @@ def attach(
 def _attach_with(
     config: Config,
     sizes: Mapping[str, int],
-    way: Alternative | None,
-    pages: Alternative | None,
-    wants_latency: bool,
-    choose_calls: Callable[[bytes], bytes],
+    programs: Sequence[str],
+    software_events: Sequence[tuple[str, int]],
+    tables: Callable[[BpfObject], Mapping[str, bytes]],
 ) -> BpfObject:
-    calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
-    programs = [*PROCESSES, *calls, *(way.programs if way else ()), *(pages.programs if pages else ())]
+    """The object with these programs on their hooks. What failed is closed again."""
     bpf = BpfObject(object_bytes())
     try:
         compare_layouts({name: bpf.btf.layout(name) for name in LAYOUTS})
-        bpf.configure(asdict(replace(config, traces_faults=bool(way), has_page_hooks=bool(pages))))
-        bpf.configure({"op_of_nr": choose_calls(bpf.initial("op_of_nr"))})
+        bpf.configure(asdict(config))
+        bpf.configure(tables(bpf))
         for name, size in sizes.items():
             bpf.set_size(name, size)
-        bpf.select([*programs, *ITERATORS, *(way.all_programs if way else ())])
+        bpf.select([*programs, *ITERATORS, *(name for name, _ in software_events)])
         bpf.load()
+        bpf.run_iterator(ADOPT)  # finds out who FLAK is, before a hook could take it for a target
         for name in programs:  # processes first: a child that slips between would never be traced
             bpf.attach(name)
-        for name, event in way.software_events if way else ():
+        for name, event in software_events:
             bpf.attach_software_event(name, event)
     except BaseException:
         bpf.close()

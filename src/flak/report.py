@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flak.events import Counters
-from flak.text import cell_width, elide_path, format_count, format_latency, format_size
+from flak.text import cell_width, counted, elide_path, format_count, format_latency, format_size
 
 if TYPE_CHECKING:
     from flak.analysis import FileRow
@@ -53,7 +53,7 @@ def render_summary(
         ranked = sorted(rows, key=lambda row: (-row.touched_bytes, row.path))
         lines += _table(ranked[:limit], width, paint)
         if len(ranked) > limit:
-            lines.append(f"… {_some(len(ranked) - limit, 'more file')}")
+            lines.append(f"… {counted(len(ranked) - limit, 'more file')}")
         lines += _footnotes(rows, width, paint)
     return "\n".join(lines) + "\n"
 
@@ -69,11 +69,6 @@ def _plain(_sgr: str, text: str) -> str:
     return text
 
 
-def _some(count: int, noun: str) -> str:
-    plural = "" if count == 1 else "es" if noun.endswith("s") else "s"
-    return f"{format_count(count)} {noun}{plural}"
-
-
 # The line above the table, and what one has to know before believing it.
 
 
@@ -81,17 +76,17 @@ def _headline(
     rows: Sequence[FileRow] | None, stats: Counters, duration_s: float, processes: int | None, paint: Paint
 ) -> str:
     took = f"{duration_s:.1f} s" if duration_s >= 1 else f"{duration_s * 1000:.0f} ms"
-    parts = [_some(stats.written, "event"), took]
+    parts = [counted(stats.written, "event"), took]
     if processes is not None:
-        parts.append(_some(processes, "process"))
+        parts.append(counted(processes, "process"))
     if rows is not None:
-        parts.append(_some(len(rows), "file"))
+        parts.append(counted(len(rows), "file"))
     return ", ".join([*parts, _loss(stats, paint)])
 
 
 def _loss(stats: Counters, paint: Paint) -> str:
     """How many events are missing. Recursion misses are not counted as events, so with them the number is unknown."""
-    misses = _some(stats.recursion_misses, "recursion miss")
+    misses = counted(stats.recursion_misses, "recursion miss")
     if not stats.is_complete:
         return paint(_RED, f"at least {format_count(stats.lost_total)} lost")
     if not stats.lost_total:
@@ -115,7 +110,7 @@ def _caveats(stats: Counters, paint: Paint) -> list[str]:
     if not_decoded:
         lines.append(paint(_YELLOW, f"not decoded, so missing below: {not_decoded}"))
     if stats.excluded_self:
-        lines.append(f"left out: {_some(stats.excluded_self, 'access')} by FLAK itself")
+        lines.append(f"left out: {counted(stats.excluded_self, 'access')} by FLAK itself")
     return lines
 
 
@@ -229,11 +224,11 @@ def _footnotes(rows: Sequence[FileRow], width: int | None, paint: Paint) -> list
     hung = [row for row in rows if row.unfinished_count]
     if hung:
         oldest = max(hung, key=lambda row: row.longest_unfinished_ns or 0)
-        calls = _some(sum(row.unfinished_count for row in hung), "call")
+        calls = counted(sum(row.unfinished_count for row in hung), "call")
         text = f"{calls} had not returned, the oldest after {format_latency(oldest.longest_unfinished_ns or 0)}: "
         path = oldest.path if width is None else elide_path(oldest.path, max(width - len(text), _FILE_WIDTH))
         lines.append(paint(_YELLOW, text + path))
     inexact = sum(row.inexact_offsets for row in rows)
     if inexact:
-        lines.append(f"{_some(inexact, 'offset')} inexact (shared file position): UNIQUE, SEQ%, CONSEC% may be off")
+        lines.append(f"{counted(inexact, 'offset')} inexact (shared file position): UNIQUE, SEQ%, CONSEC% may be off")
     return lines

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import platform
 import socket
 import sys
@@ -17,24 +16,35 @@ import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
-from flak import __version__, probes
+from flak import __version__, preflight, probes
 from flak._records import FORMAT_VERSION, Op
-from flak._skeleton import VARIABLES, Config
-from flak.bpf import BpfObject
+from flak._skeleton import Config
+from flak.bpf import BpfObject, Shared
+from flak.containers import Names
 from flak.drain import Drain, Round
-from flak.errors import OutputError, TargetError, UsageError
+from flak.errors import OutputError, UsageError
 from flak.events import Batch, Counters, Event, Tables
+from flak.filters import Filters, PathPatterns, PathSieve
+from flak.roster import Roster
+from flak.selection import Selection
 from flak.tally import Tally
-from flak.target import Command, Target, describe
-from flak.wire import Decoder, count_accesses, count_process_events, size_of_accesses
+from flak.target import Command
+from flak.wire import (
+    Buffer,
+    Decoder,
+    cgroups_of,
+    container_record,
+    count_accesses,
+    count_process_events,
+    size_of_accesses,
+)
 
 POLL_S = 0.005  # idle poll of the rings: 0.9 % of a CPU
 META_RING_SIZE = 16 << 20  # a name for every other slot of the access ring
 DEFAULT_BUFFER_SIZE = 16 << 20
 MAX_BUFFER_SIZE = 1 << 31  # a map's size is a u32, a ring's a power of two
-MAX_ROOTS = VARIABLES["roots"].length
 
 EVENT_GROUPS: dict[str, frozenset[Op]] = {
     "read": frozenset({Op.READ, Op.READV, Op.PREAD64, Op.PREADV, Op.PREADV2}),
@@ -49,36 +59,43 @@ EVENT_GROUPS: dict[str, frozenset[Op]] = {
 """What `events` selects, by the names of the option --events."""
 
 
+class Taken(NamedTuple):
+    """A round as it goes on from here: what is left of its slots, and what was learnt from its meta records."""
+
+    meta: list[Buffer]
+    slots: memoryview
+    process_events: list[Event]
+
+
 class RawWriter(Protocol):
     """What `Session.record` writes to (tracefile.Writer)."""
 
     is_full: bool
     unwritten: int
 
-    def round(self, meta: Sequence[memoryview], spans: Sequence[memoryview]) -> None: ...
+    def round(self, meta: Sequence[Buffer], spans: Sequence[Buffer]) -> None: ...
 
     def counters(self, counters: Counters, sequences: Mapping[int, tuple[int, int]]) -> None: ...
 
 
 class Session:
-    """A trace of running processes or of a command.
+    """A trace of those who are selected.
 
-    pid: processes by number, in the caller's pid namespace; their children too unless `follow` is false.
-    command: program and arguments to start; stdout: a descriptor for its standard output; user: who it runs as.
+    selection: who is traced, or what is started. filters: which of their accesses are wanted.
     all_files: pipes, sockets and devices too, not only regular files and directories.
-    events: names of EVENT_GROUPS to record, None for all. latency: False saves the hook at enter.
-    buffer_size: bytes of the access ring, rounded up to a power of two. duration: stop after so many seconds.
-    max_events: stop after so many accesses.
+    events: names of EVENT_GROUPS to record; None for all, without those of processes where filters leave accesses out.
+    latency: False saves the hook at enter. buffer_size: bytes of the access ring, rounded up to a power of two.
+    duration: stop after so many seconds. max_events: stop after so many accesses.
+    user: who a command runs as. stdout: a descriptor for its standard output.
 
     Raises UsageError at once; TargetError, NotPermitted, NotSupported, LoadError, AttachError when entered.
     """
 
     def __init__(
         self,
+        selection: Selection,
         *,
-        pid: int | Sequence[int] = (),
-        command: Sequence[str] | None = None,
-        follow: bool = True,
+        filters: Filters | None = None,
         all_files: bool = False,
         events: Collection[str] | None = None,
         latency: bool = True,
@@ -88,23 +105,19 @@ class Session:
         user: str | None = None,
         stdout: int | None = None,
     ) -> None:
-        pids = (pid,) if isinstance(pid, int) else tuple(dict.fromkeys(pid))
-        if not pids and not command:
-            raise UsageError("nothing to trace", "name a running process (pid) or a command")
-        if pids and command:
-            raise UsageError("a pid and a command cannot be traced together")
-        if len(pids) > MAX_ROOTS:
-            raise UsageError(f"{len(pids)} pids, at most {MAX_ROOTS} can be named")
         unknown = set(events or ()) - EVENT_GROUPS.keys()
         if unknown:
             raise UsageError(f"no events called {', '.join(sorted(unknown))}", f"there are {', '.join(EVENT_GROUPS)}")
         if buffer_size > MAX_BUFFER_SIZE:
             raise UsageError(f"a buffer of {buffer_size} bytes is too large", f"at most {MAX_BUFFER_SIZE} bytes (2G)")
-        self._pids = pids
-        self._argv = list(command) if command else None
-        self._follow = follow
+        self._selection = selection
+        self._filters = filters or Filters()
+        self._patterns = PathPatterns(self._filters.paths) if self._filters.paths else None
+        if self._filters.min_latency_ns and not latency:
+            raise UsageError("without durations nothing can be chosen by them", "leave out one of the two")
         self._all_files = all_files
-        self._events = frozenset(EVENT_GROUPS if events is None else events)
+        usual = EVENT_GROUPS.keys() - ({"process"} if self._filters.is_any else set())
+        self._events = frozenset(usual if events is None else events)
         self._has_latency = latency
         self._buffer_size = 1 << max(buffer_size - 1, mmap.PAGESIZE - 1).bit_length()
         self._duration = duration
@@ -115,11 +128,16 @@ class Session:
         self.served: dict[str, str] = {}
         self.missing: dict[str, str] = {}
         self.decoder = Decoder()
+        self.decoder.tables.own_mnt_ns = _inode("/proc/self/ns/mnt")
         self._stack = contextlib.ExitStack()
         self._command: Command | None = None
-        self._targets: list[Target] = []
+        self._roster = Roster(selection)
+        self._containers = Names()
+        self._known_cgroups: set[int] = set()
+        self._sieve: PathSieve | None = None
         self._tally: Tally | None = None  # from here to _drain: there while the object is loaded
         self._bpf: BpfObject
+        self._shared: Shared
         self._drain: Drain
         self._is_stopping = False
         self._is_over = False
@@ -156,20 +174,20 @@ class Session:
         self.__exit__(None, None, None)
 
     def _start(self) -> None:
-        self._targets = [describe(pid) for pid in self._pids]
-        if self._argv:
+        self._roster.look_up()
+        if self.command:
             # Before the object is loaded: a fork would copy its mappings, and the child must hold none of them.
-            self._command = self._stack.enter_context(Command(self._argv, user=self._user, stdout=self._stdout))
+            self._command = self._stack.enter_context(Command(self.command, user=self._user, stdout=self._stdout))
         hooks = probes.attach(
             Config(
+                **self._roster.settings(),
+                **self._filters.settings(),
                 page_shift=mmap.PAGESIZE.bit_length() - 1,
-                self_pid_ns=Path("/proc/self/ns/pid").stat().st_ino,
-                self_tgid=os.getpid(),
-                follow_children=self._follow,
                 all_files=self._all_files,
             ),
             {"accesses": self._buffer_size, "meta": META_RING_SIZE},
-            wants_faults="fault" in self._events,
+            tables=self._roster.tables(),
+            wants_faults="fault" in self._events and not self._filters.failed,
             wants_latency=self._has_latency,
             choose_calls=self._wanted_calls,
         )
@@ -179,75 +197,49 @@ class Session:
         for ring in rings:
             self._stack.callback(ring.close)
         self._drain = Drain(*rings)
-        self._tally = Tally(self._shared("counters"))
-        self._live = self._shared("live_processes")
-        self._armed = self._shared("armed_tgid")
+        self._shared = self._stack.enter_context(Shared(self._bpf))
+        self._tally = Tally(self._shared["counters"])
+        if self._patterns:
+            self._sieve = PathSieve(self._patterns, self.tables.paths, self._shared["unwanted_paths"])
         self._started = time.monotonic()
         self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
         if self._command:
-            self._arm(self._command)
+            self._roster.arm(self._bpf, self._shared, self._command.pid)
             self._command.release()
         else:
-            self._adopt()
+            self._roster.adopt(self._bpf, self._shared)
+            self._list_open()
+
+    def _list_open(self) -> None:
+        """Records of what the targets have open and mapped already, unless the whole machine is traced."""
+        if not self._selection.is_narrow:
+            return
+        if "open" in self._events:
+            self._bpf.run_iterator(probes.OPEN_FILES)
+        if "mmap" in self._events:
+            self._bpf.run_iterator(probes.MAPPINGS)
 
     def _wanted_calls(self, op_of_nr: bytes) -> bytes:
         """The table of calls without those nobody asked for. Entries that are no operation (renames) stay."""
         unwanted = {op for name, ops in EVENT_GROUPS.items() if name not in self._events for op in ops}
         return bytes(0 if op in unwanted else op for op in op_of_nr)
 
-    def _shared(self, name: str) -> memoryview[int]:
-        """A variable of the programs, as the integers it is made of, until the session is left."""
-        memory = self._bpf.variable(name)
-        if VARIABLES[name].kind == "I":
-            memory = memory.cast("I")
-        elif VARIABLES[name].kind == "i":
-            memory = memory.cast("i")
-        self._stack.callback(memory.release)
-        return memory
-
-    def _choose(self, pids: Sequence[int], *, arm_only: bool) -> None:
-        """Tell the iterator which processes, by their numbers in our pid namespace, are the roots of the trace."""
-        self._shared("roots")[: len(pids)] = memoryview(b"".join(n.to_bytes(4, "little") for n in pids)).cast("I")
-        self._shared("root_count")[0] = len(pids)
-        self._shared("arm_only")[0] = arm_only
-
-    def _arm(self, command: Command) -> None:
-        """Have the command traced from its exec on: what the child does until then is FLAK's own doing."""
-        self._choose([command.pid], arm_only=True)
-        self._bpf.run_iterator(probes.ADOPT)
-        if not self._armed[0]:
-            raise TargetError(f"process {command.pid} was not found by the kernel's task iterator")
-
-    def _adopt(self) -> None:
-        """Make the chosen processes and their children targets, and say what they have open and mapped."""
-        self._choose(self._pids, arm_only=False)
-        added = self._shared("adopted_count")
-        before = -1
-        # The fork hook is on; what forked before it is found by going on till nobody is added.
-        while added[0] != before:
-            before = added[0]
-            self._bpf.run_iterator(probes.ADOPT)
-        for target in self._targets:
-            now = describe(target.pid)  # says which one has ended meanwhile
-            if now.start_time != target.start_time:
-                raise TargetError(f"process {target.pid} ended, and its number was given to another")
-        if self._shared("found_roots")[0] < len(self._pids):
-            raise TargetError("not all of these processes can be traced: FLAK itself and kernel-private ones cannot")
-        if "open" in self._events:
-            self._bpf.run_iterator(probes.OPEN_FILES)
-        if "mmap" in self._events:
-            self._bpf.run_iterator(probes.MAPPINGS)
-
     # --- what is traced
 
     @property
     def description(self) -> str:
         """What is traced, in words: "pid 4242 (python) + children"."""
-        children = " + children" if self._follow else ""
-        if self._argv:
-            return f"{Path(self._argv[0]).name}{children}"
-        named = [f"pid {target.pid} ({target.comm})" for target in self._targets]
-        return ", ".join(named) + children
+        return self._roster.description
+
+    @property
+    def awaits(self) -> bool:
+        """A cgroup or container that was chosen is not there yet."""
+        return self._roster.awaits
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that is traced; empty where there is none."""
+        return self._selection.command
 
     @property
     def command_status(self) -> int | None:
@@ -280,13 +272,17 @@ class Session:
             "machine": platform.machine(),
             "page_size": mmap.PAGESIZE,
             "command_line": sys.argv,
-            "selectors": {"pid": list(self._pids), "command": self._argv, "follow": self._follow},
+            "mnt_ns": self.tables.own_mnt_ns,
+            "selectors": self._selection.as_dict(),
+            "cgroups": self._roster.cgroups,
+            "filters": self._filters.as_dict(),
             "events": sorted(self._events),
             "has_latency": self._has_latency,
             "all_files": self._all_files,
             "description": self.description,
             "hooks": self.served,
             "missing": self.missing,
+            "findings": preflight.summary(),
             "clock_anchors": [{"boot_ns": self._anchor[0], "realtime_ns": self._anchor[1]}],
             "ring_size": self._buffer_size,
         }
@@ -312,9 +308,8 @@ class Session:
 
     def rounds(self) -> Iterator[Batch]:
         """Each round that brought something. Names and tasks are learnt as it goes; `decode` makes events of it."""
-        for found, size in self._raw_rounds("process" in self._events):
-            process_events = self.decoder.learn(b"".join(found.meta))
-            yield Batch(bytes(found.slots[:size]), process_events)
+        for taken in self._raw_rounds("process" in self._events):
+            yield Batch(bytes(taken.slots), taken.process_events)
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of a round, without those of processes when nobody asked for them."""
@@ -336,11 +331,11 @@ class Session:
         A writer that is full ends the trace; what it refused is counted as filtered by `max_size`.
         """
         next_counters = 0.0
-        rounds = self._raw_rounds(True)
-        for found, size in rounds:
+        rounds = self._raw_rounds(True, learns=self._sieve is not None)
+        for taken in rounds:
             refused = writer.unwritten
             try:
-                writer.round(found.meta, [found.slots[:size]])
+                writer.round(taken.meta, [taken.slots])
                 if time.monotonic() >= next_counters:
                     next_counters = time.monotonic() + 1.0
                     writer.counters(self.stats, self.sequences())
@@ -354,8 +349,8 @@ class Session:
                 self._books.is_cut = True
                 self.stop()
 
-    def _raw_rounds(self, takes_process_events: bool) -> Generator[tuple[Round, int]]:
-        """Drain until the trace is over: rounds, and how many bytes of their slots to take (see max_events)."""
+    def _raw_rounds(self, takes_process_events: bool, *, learns: bool = True) -> Generator[Taken]:
+        """Drain until the trace is over. learns: names and process events are wanted, not only the bytes."""
         deadline = self._started + self._duration if self._duration is not None else None
         is_last = False
         while not is_last:
@@ -367,48 +362,68 @@ class Session:
             # program and us the more the faster we take them.
             has_all = not (found and self._drain.has_more)
             while found:
+                taken = self._enter_books(found, takes_process_events, learns)
                 try:
-                    yield found, self._enter_books(found, takes_process_events)
+                    yield taken
                 finally:  # also when whoever iterates has seen enough
+                    taken.slots.release()
                     self._drain.give_back(found)
                 found = self._drain.take() if is_last else None  # at the end: till nothing is left
             if has_all and not is_last:
                 time.sleep(POLL_S)
         self._finish()
 
-    def _enter_books(self, found: Round, takes_process_events: bool) -> int:
-        """Count a round as received and written, but for accesses beyond max_events; returns the bytes to take."""
-        books, size = self._books, len(found.slots)
-        accesses, events = count_accesses(found.slots), count_process_events(found.meta)
+    def _enter_books(self, found: Round, takes_process_events: bool, learns: bool) -> Taken:
+        """Count a round as received and written, but for what is filtered here; returns what is left of it."""
+        books, slots = self._books, found.slots
+        accesses, events = count_accesses(slots), count_process_events(found.meta)
         books.received += accesses + events
+        meta: list[Buffer] = list(self._name_containers(found.meta))
+        meta += found.meta
+        process_events = self.decoder.learn(b"".join(meta)) if learns else []
         if not takes_process_events:
             books.filtered["events"] += events
             events = 0
+        if self._sieve:
+            slots, put_aside = self._sieve.sift(slots)
+            books.filtered["path"] += put_aside
+            accesses -= put_aside
         if self._max_events is not None:
             room = max(self._max_events - self._taken, 0)
             if accesses > room:
                 books.is_cut = True
                 books.filtered["max_events"] += accesses - room
-                accesses, size = room, size_of_accesses(found.slots, room)
+                accesses, slots = room, slots[: size_of_accesses(slots, room)]
             self._taken += accesses
         books.written += accesses + events
-        return size
+        return Taken(meta, slots, process_events)
+
+    def _name_containers(self, meta: Sequence[Buffer]) -> list[bytes]:
+        """Records of the containers to which cgroups belong that come up for the first time."""
+        found = []
+        for cgroup_id, pid in cgroups_of(meta):
+            if cgroup_id not in self._known_cgroups:
+                self._known_cgroups.add(cgroup_id)
+                name = self._containers.name_of(cgroup_id, pid)
+                if name:
+                    found.append(container_record(cgroup_id, name))
+        return found
 
     def _should_end(self, deadline: float | None) -> bool:
         if self._is_stopping or (deadline is not None and time.monotonic() >= deadline):
             return True
         if self._max_events is not None and self._taken >= self._max_events:
             return True
-        if self._command and self._command.poll() is not None and self._armed[0]:
+        if self._command and self._command.poll() is not None and self._roster.is_armed:
             return True  # it never got as far as its exec
-        return self._live[0] <= 0 and not self._armed[0]
+        return self._roster.is_exhausted()
 
     def _stop_tracing(self) -> None:
         """Hooks off; calls that have not returned become records."""
         if self._is_over:
             return
         programs = self._bpf.attached
-        self._shared("is_stopping")[0] = 1
+        self._shared["is_stopping"][0] = 1
         # Calls first, enter before exit: what began is seen to end, and what has not ended is asked for at once.
         for name in (probes.CALL_ENTER, probes.CALL_EXIT):
             self._bpf.detach(name)
@@ -454,6 +469,10 @@ class Session:
         Empty when part of the run was left out on purpose: numbers that are missing are then no loss.
         """
         return self._final_sequences if self._final else self._books.sequences()
+
+
+def _inode(path: str) -> int:
+    return Path(path).stat().st_ino
 
 
 def _read(path: str) -> str:

@@ -57,13 +57,21 @@ class Tally:
             "fault_without_mapping": total.vma_misses,
             "name": total.names_failed,
         }
+        cut = Counter(
+            path=total.filtered_path,
+            failed=total.filtered_failed,
+            min_latency=total.filtered_min_latency,
+            min_size=total.filtered_min_size,
+        )
+        # What the programs put aside was looked at and left out, as what is put aside here; so it counts as received.
+        in_kernel = sum(cut.values())
         return Counters(
-            matched=total.matched + total.meta_matched,
-            submitted=total.submitted + total.meta_submitted,
-            received=self.received,
+            matched=total.matched + total.meta_matched + in_kernel,
+            submitted=total.submitted + total.meta_submitted + in_kernel,
+            received=self.received + in_kernel,
             written=self.written,
             lost={cause: n for cause, n in lost.items() if n},
-            filtered={what: n for what, n in self.filtered.items() if n},
+            filtered={what: n for what, n in (self.filtered + cut).items() if n},
             not_decoded={what: n for what, n in not_decoded.items() if n},
             excluded_self=total.excluded_self,
             recursion_misses=recursion_misses,

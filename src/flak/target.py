@@ -23,7 +23,7 @@ from typing import Any, NoReturn, Self
 from flak.errors import TargetError
 from flak.events import escape
 
-__all__ = ["Command", "Target", "User", "describe", "invoking_owner", "run_as"]
+__all__ = ["Command", "Target", "User", "check_thread", "describe", "invoking_owner", "run_as"]
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -59,6 +59,12 @@ def describe(pid: int) -> Target:
         start_time=int(fields[19]),
         cmdline=tuple(escape(word) for word in cmdline.split(b"\0")) if cmdline else (),
     )
+
+
+def check_thread(tid: int) -> None:
+    """TargetError where no thread has that number."""
+    if not Path(f"/proc/{tid}").exists():  # threads can be looked at there, although they are not listed
+        raise TargetError(f"no thread {tid}", "list threads with: ps -eL")
 
 
 def _read_proc(pid: int, name: str) -> bytes:

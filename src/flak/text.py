@@ -45,6 +45,12 @@ def format_count(count: int) -> str:
     return f"{count:,}".replace(",", " ")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 event, 1 204 events, 3 processes."""
+    plural = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{format_count(count)} {noun}{plural}"
+
+
 def cell_width(text: str) -> int:
     """Columns the text takes on a terminal: wide East Asian characters two, combining marks none."""
     if text.isascii():

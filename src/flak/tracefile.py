@@ -355,6 +355,8 @@ class Recording:
         self._file = _open(self.path)
         try:
             self.header, self._start = self._read_header()
+            mnt_ns = self.header.get("mnt_ns")
+            self.tables.own_mnt_ns = mnt_ns if isinstance(mnt_ns, int) else 0
             self._footer = self._find_footer()
         except BaseException:
             self.close()

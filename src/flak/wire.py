@@ -20,12 +20,14 @@ from typing import NamedTuple
 
 from flak._records import (
     ACCESS_SLOT,
+    CONTAINER,
     LAYOUTS,
     NAME,
     OPERANDS_SLOT,
     PROCESS,
     SLOT_SIZE,
     TASK,
+    ContainerRecord,
     Has,
     Mark,
     Meta,
@@ -40,8 +42,8 @@ from flak.errors import SchemaMismatch, TraceFileError
 from flak.events import CLASS_OF_OP, Access, Batch, Event, Exec, Exit, File, Fork, Lost, Operands, Tables, Task, escape
 
 __all__ = [
-    "Buffer", "Decoder", "Layouts", "compare_layouts", "count_accesses", "count_process_events", "is_operands",
-    "size_of_accesses",
+    "Buffer", "Decoder", "Layouts", "cgroups_of", "compare_layouts", "container_record", "count_accesses",
+    "count_process_events", "first_slots", "is_operands", "size_of_accesses",
 ]  # fmt: skip
 
 Buffer = bytes | memoryview
@@ -58,14 +60,21 @@ _HAS_OPEN_FLAGS, _HAS_MODE, _HAS_ARG_OFFSET = int(Has.OPEN_FLAGS), int(Has.MODE)
 _CLAIMED, _TRUNCATED, _FAULT = int(NameFlag.CLAIMED), int(NameFlag.TRUNCATED), int(NameFlag.FAULT)
 _DETACHED, _WEAK = int(NameFlag.DETACHED), int(NameFlag.WEAK)
 _META_NAME, _META_TASK, _META_PROCESS = int(Meta.NAME), int(Meta.TASK), int(Meta.PROCESS)
+_META_CONTAINER = int(Meta.CONTAINER)
 
 _META_HEAD = struct.Struct("<HH")
-_SMALLEST = {_META_NAME: NAME.size, _META_TASK: TASK.size, _META_PROCESS: PROCESS.size}
+_SMALLEST = {
+    _META_NAME: NAME.size,
+    _META_TASK: TASK.size,
+    _META_PROCESS: PROCESS.size,
+    _META_CONTAINER: CONTAINER.size,
+}
 
-# A slot ends with u16 op, u16 cpu. The high byte of op tells second slots from first: no access has 0xff there.
+# A slot ends with u16 op, u16 cpu. The high byte of op tells second slots from first, and accesses that user space put
+# aside: no access has 0xff or 0xfe there.
 _OP_HIGH = SLOT_SIZE - 3
-_OPERANDS = Op.OPERANDS >> 8
-_IS_ACCESS = bytes(high != _OPERANDS for high in range(256))
+_OPERANDS, _PUT_ASIDE = Op.OPERANDS >> 8, Op.PUT_ASIDE >> 8
+_IS_FIRST = bytes(high != _OPERANDS for high in range(256))
 
 # Places of u16 cpu and u32 seq in a slot, counted in their own size. Columns are read in native order: every machine
 # FLAK runs on is little endian.
@@ -89,6 +98,7 @@ class Decoder:
         self.tables = Tables() if tables is None else tables
         self.received = 0
         self.unknown_records = 0
+        self._containers: dict[int, str] = {}
         self._file_ids: dict[tuple[int, int, int, int], int] = {}
         self._classes: dict[int, type[Access]] = defaultdict(lambda: Access)
         self._classes.update({int(op): cls for op, cls in CLASS_OF_OP.items()})
@@ -112,6 +122,8 @@ class Decoder:
                 self._learn_name(record)
             elif kind == _META_TASK:
                 self._learn_task(record)
+            elif kind == _META_CONTAINER:
+                self._learn_container(record)
             elif kind == _META_PROCESS and (event := self._process_event(record)):
                 happened.append(event)
             else:
@@ -126,19 +138,28 @@ class Decoder:
             identity = (name.dev, name.ino, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
             self.tables.files[name.file_id] = self._file_ids.setdefault(identity, name.file_id)
         if name.path_id:
+            raw_path = _path_of(record[NAME.size :], name.flags)
             self.tables.paths[name.path_id] = File(
                 path_id=name.path_id,
                 file_id=self.tables.files.get(name.file_id, 0),
-                raw_path=_path_of(record[NAME.size :], name.flags),
+                raw_path=self._resolved(raw_path, name.base_path_id) if is_claimed else raw_path,
+                raw_claim=raw_path if is_claimed else None,
+                mnt_ns=name.mnt_ns,
                 dev_major=name.dev >> 20,
                 dev_minor=name.dev & 0xF_FFFF,
                 ino=name.ino,
                 ino_gen=name.ino_gen,
                 mode=name.mode,
                 marks=_marks_of(name.flags),
-                is_claimed=is_claimed,
                 file_size=None if is_claimed else name.file_size,
             )
+
+    def _resolved(self, claim: bytes, base_path_id: int) -> bytes:
+        """A string that a program passed, behind the path of the folder that it starts from, where that is known."""
+        base = self.tables.paths.get(base_path_id)
+        if base is None or not claim or claim.startswith(b"/"):
+            return claim
+        return base.raw_path.rstrip(b"/") + b"/" + claim
 
     def _learn_task(self, record: bytes) -> None:
         task = TaskRecord(*TASK.unpack_from(record))
@@ -152,7 +173,14 @@ class Decoder:
             start_time_ns=task.start_time_ns,
             ppid=task.ppid,
             uid=task.uid,
+            mnt_ns=task.mnt_ns,
+            container=self._containers.get(task.cgroup_id),
         )
+        self.tables.name_mounts(self.tables.tasks[task.task_id])
+
+    def _learn_container(self, record: bytes) -> None:
+        container = ContainerRecord(*CONTAINER.unpack_from(record))
+        self._containers[container.cgroup_id] = escape(record[CONTAINER.size :])
 
     def _process_event(self, record: bytes) -> Event | None:
         p = ProcessRecord(*PROCESS.unpack_from(record))
@@ -181,6 +209,8 @@ class Decoder:
                 *batch.process_events,
                 *accesses,
             ]
+            if _PUT_ASIDE in memoryview(batch.slots)[_OP_HIGH::SLOT_SIZE].tobytes():
+                happened = [e for e in happened if not (isinstance(e, Access) and e.opcode == Op.PUT_ASIDE)]
             happened.sort(key=attrgetter("ts_ns"))
         finally:
             if collects:
@@ -204,7 +234,7 @@ class Decoder:
         numbers = slots.cast("I")[_SEQ :: SLOT_SIZE // 4].tolist()
         has_second_slots = _OPERANDS in high
         if has_second_slots:
-            is_access = high.translate(_IS_ACCESS)
+            is_access = high.translate(_IS_FIRST)
             rows = compress(rows, is_access)
             cpus, numbers = list(compress(cpus, is_access)), list(compress(numbers, is_access))
         accesses = [
@@ -390,23 +420,28 @@ def _marks_of(flags: int) -> Mark:
     return marks
 
 
+def first_slots(slots: Buffer) -> bytes:
+    """For each slot a byte: 1 where an access begins, 0 where it is the second one of an access."""
+    return memoryview(slots)[_OP_HIGH::SLOT_SIZE].tobytes().translate(_IS_FIRST)
+
+
 def is_operands(slot: Buffer) -> bool:
     """The slot is the second one of an access."""
     return slot[_OP_HIGH] == _OPERANDS
 
 
 def count_accesses(slots: Buffer) -> int:
-    """How many accesses a whole number of slots holds."""
+    """How many accesses a whole number of slots holds, without those put aside."""
     high = memoryview(slots)[_OP_HIGH::SLOT_SIZE].tobytes()
-    return len(high) - high.count(_OPERANDS)
+    return len(high) - high.count(_OPERANDS) - high.count(_PUT_ASIDE)
 
 
 def size_of_accesses(slots: Buffer, count: int) -> int:
-    """Bytes that the first `count` accesses take, their second slots included."""
+    """Bytes that the first `count` accesses take, their second slots and what was put aside between them included."""
     high = memoryview(slots)[_OP_HIGH::SLOT_SIZE].tobytes()
     seen = 0
     for i, byte in enumerate(high):
-        seen += byte != _OPERANDS
+        seen += byte not in (_OPERANDS, _PUT_ASIDE)
         if seen > count:
             return i * SLOT_SIZE
     return len(high) * SLOT_SIZE
@@ -417,6 +452,22 @@ def count_process_events(payloads: Iterable[Buffer]) -> int:
     as `learn` does.
     """
     return sum(kind == _META_PROCESS for payload in payloads for kind, _ in _records_of(payload, 0))
+
+
+def cgroups_of(payloads: Iterable[Buffer]) -> list[tuple[int, int]]:
+    """(cgroup id, process number) of each task record among meta payloads, one record in each buffer."""
+    found = []
+    for payload in payloads:
+        if payload[0] == _META_TASK and len(payload) >= TASK.size:
+            task = TaskRecord(*TASK.unpack_from(payload))
+            found.append((task.cgroup_id, task.pid))
+    return found
+
+
+def container_record(cgroup_id: int, name: str) -> bytes:
+    """A meta record that says which container a cgroup is; `name` is cut off at 4096 bytes."""
+    text = name.encode("utf-8", "surrogatepass")[:4096]  # JSON may hold lone surrogates, which are no characters
+    return CONTAINER.pack(_META_CONTAINER, CONTAINER.size + len(text), 0, cgroup_id) + text
 
 
 def compare_layouts(btf_layouts: Layouts) -> None:

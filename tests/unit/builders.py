@@ -17,6 +17,7 @@ from flak import _records as r
 from flak._records import Has, Mark, Meta, NameFlag, Op
 from flak.events import Counters
 from flak.tracefile import Writer
+from flak.wire import container_record
 
 START_NS = 1_000_000_000
 REGULAR, DIRECTORY, FIFO = 0o100644, 0o040755, 0o010600
@@ -125,37 +126,43 @@ def fault(file_offset: int = 0, addr: int = 0x7F00_0000_0000, *, page_count: int
 def name(path: str | bytes = "/data/a", path_id: int = 1, *, flags: int = 0, **fields: Any) -> bytes:
     """What a path id and a file id stand for. A claimed path is kept as it is, others go leaf first.
 
-    Fields: file_id dev ino ino_gen base_path_id mnt_id fs_magic mode file_size.
+    Fields: file_id dev ino ino_gen base_path_id mnt_id mnt_ns fs_magic mode file_size.
     """
     raw = os.fsencode(path)
     if not flags & NameFlag.CLAIMED:
         raw = b"".join(part + b"\0" for part in reversed(raw.split(b"/")) if part)
     values = {
         "type": int(Meta.NAME), "size": r.NAME.size + len(raw), "path_id": path_id, "file_id": path_id, "dev": DEV,
-        "ino": 1000 + path_id, "ino_gen": 0, "base_path_id": 0, "mnt_id": 1, "fs_magic": 0xEF53, "mode": REGULAR,
-        "flags": int(flags), "file_size": 1 << 20,
+        "ino": 1000 + path_id, "ino_gen": 0, "base_path_id": 0, "mnt_id": 1, "mnt_ns": 0, "fs_magic": 0xEF53,
+        "mode": REGULAR, "flags": int(flags), "file_size": 1 << 20,
     }  # fmt: skip
     assert fields.keys() <= values.keys(), f"no such fields: {fields.keys() - values.keys()}"
     return r.NAME.pack(*(values | fields).values()) + raw
 
 
-def claim(path: str | bytes, path_id: int, flags: int = 0) -> bytes:
+def claim(path: str | bytes, path_id: int, flags: int = 0, base_path_id: int = 0) -> bytes:
     """The string a program passed as a path."""
     nothing = dict.fromkeys(("file_id", "dev", "ino", "mnt_id", "fs_magic", "mode", "file_size"), 0)
-    return name(path, path_id, flags=flags | NameFlag.CLAIMED, **nothing)
+    return name(path, path_id, flags=flags | NameFlag.CLAIMED, base_path_id=base_path_id, **nothing)
 
 
 def task(task_id: int = 1, comm: str | bytes = "worker", **fields: Any) -> bytes:
     """What a task id stands for.
 
-    Fields: start_time_ns cgroup_id pid tid ns_pid ns_tid ppid uid.
+    Fields: start_time_ns cgroup_id pid tid ns_pid ns_tid ppid uid mnt_ns.
     """
     values: dict[str, Any] = {
         "type": int(Meta.TASK), "size": r.TASK.size, "task_id": task_id, "start_time_ns": 500_000_000, "cgroup_id": 77,
         "pid": 4242, "tid": 4242, "ns_pid": 4242, "ns_tid": 4242, "ppid": 1, "uid": 1000, "comm": os.fsencode(comm),
+        "mnt_ns": 0, "reserved": 0,
     }  # fmt: skip
     assert fields.keys() <= values.keys(), f"no such fields: {fields.keys() - values.keys()}"
     return r.TASK.pack(*(values | fields).values())
+
+
+def container(cgroup_id: int = 77, container_name: str = "web") -> bytes:
+    """Which container a cgroup is."""
+    return container_record(cgroup_id, container_name)
 
 
 def process(op: int, argv0: bytes = b"", **fields: Any) -> bytes:
@@ -239,8 +246,21 @@ HEADER = {
     "boot_id": "00000000-0000-0000-0000-000000000000",
     "kernel": "6.12.0",
     "machine": "x86_64",
+    "mnt_ns": 4026531841,
     "command_line": ["flak", "record", "-o", "golden.flak", "--", "./worker"],
-    "selectors": {"pid": [], "command": ["./worker"], "follow": True},
+    "selectors": {
+        "pid": [],
+        "tid": [],
+        "comm": [],
+        "cgroup": [],
+        "container": [],
+        "uid": [],
+        "all": False,
+        "command": ["./worker"],
+        "follow": True,
+    },
+    "cgroups": {},
+    "filters": {"path": [], "failed": False, "min_latency_ns": 0, "min_size": 0},
     "hooks": {"system calls": "sys_enter and sys_exit", "page faults": "fentry/fexit handle_mm_fault"},
     "missing": {"pages per fault": "page_count"},
     "clock_anchors": [{"boot_ns": START_NS, "realtime_ns": 1_750_000_000_000_000_000}],
@@ -253,14 +273,15 @@ def golden(path: str | os.PathLike[str]) -> None:
     stream = Stream()
     stream.know(
         task(1, "worker"),
-        task(2, b"evil\x1b[2J\xff", pid=4243, tid=4244, ns_pid=2, ns_tid=3),
-        name("/data/a", 1, file_id=1),
+        container(78, "web"),
+        task(2, b"evil\x1b[2J\xff", pid=4243, tid=4244, ns_pid=2, ns_tid=3, cgroup_id=78, mnt_ns=4026532777),
+        name("/data/a", 1, file_id=1, mnt_ns=4026531841),
         name("/data/link-to-a", 2, file_id=2, ino=1001),
         name("memfd:scratch", 3, flags=NameFlag.DETACHED, fs_magic=0x1021994),
         name("", 4, flags=NameFlag.DETACHED, mode=FIFO, dev=14),
         name("deep/er/than/walked", 5, flags=NameFlag.TRUNCATED),
-        name(b"/data/new\nline\xff", 6),
-        claim("../missing", 7),
+        name(b"/data/new\nline\xff", 6, mnt_ns=4026532777),
+        claim("../missing", 7, base_path_id=1),
     )
     stream.happen(exec_)
     stream.add(open_, 3, os.O_RDWR)
@@ -286,14 +307,15 @@ def golden(path: str | os.PathLike[str]) -> None:
         stream.add(read, 0, 8, cpu=1, path_id=3, file_id=3, task_id=2)
         stream.add(access, Op.READ, path_id=4, file_id=4, size_req=1, marks=int(Mark.UNFINISHED), latency_ns=10**10)
         stream.add(access, 0x37F, cpu=1)  # an operation of a later version
+        stream.add(access, Op.PUT_ASIDE, path_id=0, file_id=0)
         stream.happen(fork)
         stream.happen(exit_, 0x0100, cpu=1)
         stream.lose(accesses=3, events=1)
         meta, slots = stream.round()
         writer.round(meta, [slots])
         last = Counters(
-            matched=36, submitted=21, received=21, written=21, lost={"ring_full": 14, "meta_full": 1},
-            not_decoded={"io_uring": 2}, excluded_self=5,
+            matched=37, submitted=22, received=22, written=21, lost={"ring_full": 14, "meta_full": 1},
+            filtered={"path": 1}, not_decoded={"io_uring": 2}, excluded_self=5,
         )  # fmt: skip
         writer.close(last, stream.sequences, ended="the target has ended", anchor=anchor)
 

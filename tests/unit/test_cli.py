@@ -24,6 +24,8 @@ from flak.cli.interrupts import Abandoned, stopping
 from flak.cli.outputs import created, standard
 from flak.errors import FlakError, NotPermitted, OutputError, TargetError, UsageError
 from flak.events import Batch, Counters, Event, Lost, Tables
+from flak.filters import Filters
+from flak.selection import Choice, Selection
 from flak.tracefile import Writer
 from flak.wire import Decoder
 
@@ -46,6 +48,7 @@ def a_name(path_id: int, path: str) -> bytes:
         0,
         0,
         0,
+        0,
         0o100644,
         0,
         0,
@@ -54,7 +57,7 @@ def a_name(path_id: int, path: str) -> bytes:
 
 
 def a_task(comm: bytes = b"python") -> bytes:
-    return TASK.pack(Meta.TASK, TASK.size, 1, 0, 0, 4242, 4242, 4242, 4242, 1, 0, comm)
+    return TASK.pack(Meta.TASK, TASK.size, 1, 0, 0, 4242, 4242, 4242, 4242, 1, 0, comm, 0, 0)
 
 
 def a_read(number: int) -> bytes:
@@ -159,6 +162,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
         made: list[FakeSession] = []  # noqa: RUF012 - one list per test is the point
 
     monkeypatch.setattr("flak.cli.live.Session", Fake)
+    monkeypatch.setattr("flak.preflight.host", list)  # what this machine lacks is no concern of these tests
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "FLAK_DEBUG", "FLAK_BUFFER_SIZE", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)
     return Fake
@@ -208,26 +212,38 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_lists_may_be_repeated_and_written_with_commas() -> None:
-    assert values.numbers("--pid", ["1,2", "3", "2"]) == (1, 2, 3)
     assert values.names(["read, write", "fault"]) == ("read", "write", "fault")
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "0", "1.5"])
-def test_what_is_no_process_number_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no process number"):
-        values.numbers("--pid", [text])
-
-
 # what is asked of the session
+
+
+def test_every_way_to_choose_reaches_the_session(session: type[FakeSession]) -> None:
+    who = "-p 7,!8 -t 9 -n py*,!sh -G /a,12 -c web --container pod/db -u 0,1000 --wait"
+    what = "-P /data -P !*.tmp -x --min-latency 1.5ms --min-size 4K"
+    assert run(["trace", *who.split(), *what.split()]) == 0
+    assert session.made[0].options["selection"] == Selection(
+        pids=Choice((7,), (8,)),
+        tids=Choice((9,)),
+        comms=Choice(("py*",), ("sh",)),
+        cgroups=Choice(("/a", "12")),
+        containers=Choice(("web", "pod/db")),
+        uids=Choice((0, 1000)),
+        wait=True,
+    )
+    assert session.made[0].options["filters"] == Filters(
+        paths=("/data", "!*.tmp"), failed=True, min_latency_ns=1_500_000, min_size=4096
+    )
+    assert run(["trace", "-a", "-n", "!sshd"]) == 0
+    assert session.made[1].options["selection"] == Selection(all_processes=True, comms=Choice((), ("sshd",)))
 
 
 def test_options_reach_the_session(session: type[FakeSession]) -> None:
     arguments = "trace -p 7,8 -p 9 --no-follow -e read,fault --all-files --no-latency -d 10s --max-events 23"
     assert run([*arguments.split(), "--buffer-size", "64M"]) == 0
     assert session.made[0].options == {
-        "pid": (7, 8, 9),
-        "command": None,
-        "follow": False,
+        "selection": Selection(pids=Choice((7, 8, 9)), follow=False),
+        "filters": Filters(),
         "all_files": True,
         "events": ("read", "fault"),
         "latency": False,
@@ -241,7 +257,8 @@ def test_options_reach_the_session(session: type[FakeSession]) -> None:
 def test_without_options_everything_is_traced(session: type[FakeSession]) -> None:
     run(["trace", "-p", "7"])
     options = session.made[0].options
-    assert options["follow"] and options["latency"] and not options["all_files"]
+    assert options["selection"].follow and options["latency"] and not options["all_files"]
+    assert not options["filters"].is_any
     assert options["events"] is None
     assert options["buffer_size"] == 16 << 20
 
@@ -267,7 +284,7 @@ def test_a_command_is_taken_verbatim(
     verb: str, given: list[str], command: tuple[str, ...], session: type[FakeSession], tmp_path: Path
 ) -> None:
     run([verb, "-o", str(tmp_path / "out.flak"), "--user", "nobody", *given])
-    assert session.made[0].options["command"] == command
+    assert session.made[0].options["selection"].command == command
     assert session.made[0].options["user"] == "nobody"
 
 
@@ -281,6 +298,15 @@ def test_a_command_is_taken_verbatim(
         (["record", "-o", "x.flak"], "nothing to trace"),
         (["record", "-p", "1"], "where should the recording go?"),
         (["trace", "-p", "1", "ls"], "a command and --pid cannot be traced in one run"),
+        (["trace", "-n", "sh", "ls"], "a command and --comm cannot be traced in one run"),
+        (["trace", "-a", "ls"], "a command and --all cannot be traced in one run"),
+        (["trace", "-p", "x"], "--pid 'x' is no process number"),
+        (["trace", "-t", "0"], "--tid '0' is no thread number"),
+        (["trace", "-n", "a-name-of-16-byt"], "--comm 'a-name-of-16-byt' is 16 bytes long and matches nothing"),
+        (["trace", "-n", "!sh"], "--comm only excludes"),
+        (["trace", "-u", "no-such-user-here"], "--uid: no user named 'no-such-user-here'"),
+        (["trace", "-p", "1", "--wait"], "--wait is for --container and --cgroup"),
+        (["trace", "-p", "1", "--min-latency", "1ms", "--no-latency"], "--min-latency needs durations"),
         (["trace", "--user", "nobody", "-p", "1"], "--user is for a command"),
         (["trace", "--json", "ls"], "stdout belongs to the command"),
         (["trace", "-p", "1", "-s", "--no-summary"], "exclude each other"),
@@ -314,7 +340,8 @@ def test_with_nothing_selected_the_ways_that_work_are_listed(session: type[FakeS
     err = capfd.readouterr().err
     assert "flak trace -p PID" in err
     assert "flak trace -- CMD ARGS" in err
-    assert "--comm" not in err
+    assert "flak trace -n NAME" in err
+    assert "flak trace -c CONTAINER" in err
 
 
 # what is shown, and where

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -36,7 +37,9 @@ from flak.events import (
     Task,
     Write,
 )
-from flak.sinks import Clock, JsonLinesSink, ReaderGone, TextSink
+from flak.lines import Clock
+from flak.outlets import Collected, Direct, ReaderGone
+from flak.sinks import JsonLinesSink, TextSink, hidden_as_json, hidden_as_text
 
 START = 5_000_000_000
 WALL = 1_700_000_000_000_000_000  # what the wall clock shows at START
@@ -107,10 +110,20 @@ class Broken(io.RawIOBase):
         raise OSError(self.number, os.strerror(self.number))
 
 
-def lines(*events: Event, width: int | None = None, color: bool = False, timestamp: str = "rel") -> list[str]:
+def lines(
+    *events: Event, width: int | None = None, color: bool = False, timestamp: str = "rel", fields: Sequence[str] = ()
+) -> list[str]:
     """What a text sink makes of events, header first."""
     stream = Stream()
-    sink = TextSink(stream, CLOCK, width=width, color=color, timestamp=timestamp, page_size=4096)
+    sink = TextSink(
+        Direct(stream),
+        CLOCK,
+        width=lambda: width,
+        color=color,
+        timestamp=timestamp,
+        page_size=4096,
+        fields=fields,
+    )
     for event in events:
         sink.write(event)
     sink.close()
@@ -217,7 +230,7 @@ def test_a_file_is_never_blank() -> None:
 
 def test_what_is_learnt_late_is_shown_from_then_on() -> None:
     stream = Stream()
-    sink = TextSink(stream, CLOCK)
+    sink = TextSink(Direct(stream), CLOCK)
     own = Tables()
     event = a_read(tables=own)
     sink.write(event)
@@ -259,6 +272,11 @@ def test_process_events_have_lines() -> None:
 def test_a_loss_stands_out_where_it_happened() -> None:
     texts = lines(a_read(), Lost(START + 2_000_000_000, 3, 17, 511), a_read())
     assert texts[2] == "  2.0000 *** lost 511 events on cpu 3: ring_full ***"
+
+
+def test_one_lost_event_is_one() -> None:
+    assert lines(Lost(START, 3, 17, 1))[1].endswith("*** lost 1 event on cpu 3: ring_full ***")
+    assert lines(Lost(START, 3, 17, 1511))[1].endswith("*** lost 1 511 events on cpu 3: ring_full ***")
 
 
 def test_counters_are_left_to_the_closing_table() -> None:
@@ -329,12 +347,38 @@ def test_colour_is_for_the_op_errors_and_what_is_slow() -> None:
     assert uncoloured == line(a_read(raw_latency=10_000_000))
 
 
+def test_lines_fit_the_width_that_the_terminal_has_now() -> None:
+    stream = Stream()
+    widths = [120]
+    sink = TextSink(Direct(stream), CLOCK, width=lambda: widths[-1])
+    for width in (120, 80, 200, 80):
+        widths.append(width)
+        sink.write(a_read())
+        sink.write(a_read())
+        sink.flush()
+    sink.close()
+    _, wide, *between, narrow = stream.data.decode().splitlines()
+    assert wide.endswith("/data/train/shard-00042.tar")
+    assert narrow.endswith(" /…/shard-00042.tar")
+    assert between == [wide, narrow, narrow, wide, wide, narrow], "nothing is remembered from another width"
+
+
+def test_a_width_does_not_change_amid_a_round() -> None:
+    asked = []
+    sink = TextSink(Direct(Stream()), CLOCK, width=lambda: asked.append(80) or 80)
+    sink.flush()
+    asked.clear()
+    for _ in range(100):
+        sink.write(a_read())
+    assert len(asked) == 1
+
+
 # JSON lines
 
 
 def json_lines(*events: Event) -> list[str]:
     stream = Stream()
-    sink = JsonLinesSink(stream)
+    sink = JsonLinesSink(Direct(stream))
     for event in events:
         sink.write(event)
     sink.close()
@@ -372,20 +416,21 @@ def test_json_lines_of_losses_and_counters() -> None:
 
 def test_lines_are_collected_until_the_round_is_over() -> None:
     stream = Stream()
-    sink = TextSink(stream, CLOCK)
+    sink = TextSink(Direct(stream), CLOCK)
     for _ in range(100):
         sink.write(a_read())
     assert stream.writes == 0
     sink.flush()
     assert stream.writes == 1
     sink.flush()
+    sink.close()
     assert stream.writes == 1
     assert len(stream.data.splitlines()) == 101
 
 
 def test_a_long_round_is_written_in_pieces() -> None:
     stream = Stream()
-    sink = TextSink(stream, CLOCK)
+    sink = TextSink(Direct(stream), CLOCK)
     for _ in range(1000):
         sink.write(a_read())
     assert stream.writes == 1
@@ -393,14 +438,14 @@ def test_a_long_round_is_written_in_pieces() -> None:
 
 def test_a_pipe_that_takes_little_at_a_time_gets_everything() -> None:
     stream = Stream(at_most=7)
-    sink = JsonLinesSink(stream)
+    sink = JsonLinesSink(Direct(stream))
     sink.write(a_read())
     sink.close()
     assert json.loads(stream.data)["op"] == "pread64"
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
-    sink = TextSink(Broken(errno.EPIPE), CLOCK)
+    sink = TextSink(Collected(Broken(errno.EPIPE)), CLOCK)
     sink.write(a_read())
     with pytest.raises(ReaderGone):
         sink.flush()
@@ -408,7 +453,15 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 
 
 def test_a_full_disk_is_an_error_that_names_the_file() -> None:
-    sink = JsonLinesSink(Broken(errno.ENOSPC))
+    sink = JsonLinesSink(Collected(Broken(errno.ENOSPC)))
     sink.write(a_read())
     with pytest.raises(OutputError, match="cannot write /full/disk: No space left on device"):
         sink.flush()
+
+
+def test_what_is_not_shown_is_told_in_the_form_of_the_stream() -> None:
+    assert hidden_as_text(1) == "... 1 line not shown: the terminal was too slow\n"
+    coloured = hidden_as_text(1234, color=True)
+    assert "1 234 lines" in coloured
+    assert coloured.endswith("\033[0m\n")
+    assert json.loads(hidden_as_json(1234)) == {"op": "not_shown", "count": 1234}

@@ -250,14 +250,17 @@ def test_the_golden_recording_is_still_read() -> None:
         "exec", "openat", *["pread64"] * 6, "pwrite64", "pwrite64", "openat", "lseek", "dup",
         "mmap", "fault", "fault", "lost", "pread64", "read", "op_0x37f", "fork", "exit", "lost", "lost", "counters",
     ]  # fmt: skip
-    assert [e.path for e in events[8:11]] == ["/data/link-to-a", "/data/a", "../missing"]
+    assert [e.path for e in events[8:11]] == ["/data/link-to-a", "/data/a", "/data/a/../missing"]
+    assert events[10].claimed_path == "../missing"
     assert [e.file_id for e in events[8:11]] == [1, 1, None]
     assert events[8].marks == ("offset_shared",)
     assert (events[9].file_offset, events[9].arg_offset) == (4196, 0)
     assert events[11].arg_offset == 0
     assert events[13].path == "/data/new\\nline\\xff"
     assert events[15].is_write and events[15].is_major and events[15].page_count is None
-    assert events[17].comm == "evil\\x1b[2J\\xff" and events[17].ns_pid == 2
+    assert events[17].comm == "evil\\x1b[2J\\xff" and events[17].ns_pid == 2 and events[17].container == "web"
+    shown = [source.tables.shown_path(source.tables.paths[path_id]) for path_id in (1, 6)]
+    assert shown == ["/data/a", "web:/data/new\\nline\\xff"]
     assert events[18].marks == ("unfinished",) and events[18].path == "pipe:[1004]"
     assert {(e.cpu, e.count, e.cause) for e in events if isinstance(e, Lost)} == {
         (1, 11, "ring_full"), (0, 3, "ring_full"), (0, 1, "meta_full"),
@@ -552,7 +555,7 @@ def test_damage_ends_the_reading_where_it_is(recording: Path) -> None:
         events = list(source)
         assert sum(not isinstance(e, Lost | Counters) for e in events) == 13
         assert not source.is_complete and not source.stats.is_complete
-        assert source.stats.received == 13 and source.stats.matched == 36
+        assert source.stats.received == 13 and source.stats.matched == 37
         assert source.warnings == [f"{recording} is damaged at byte {at}: the chunk there does not fit its checksum"]
 
 

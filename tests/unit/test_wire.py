@@ -163,7 +163,7 @@ def test_each_kind_of_name(payload: bytes, path: str, marks: str) -> None:
     decoder.learn(payload)
     file = decoder.tables.paths[1]
     assert file.path == path
-    assert file.is_claimed == ("path_claimed" in marks)
+    assert (file.raw_claim is not None) == ("path_claimed" in marks)
     (event,) = decoded(builders.read(path_id=1), decoder=decoder)
     assert " ".join(event.marks) == marks
 
@@ -175,6 +175,46 @@ def test_a_failed_open_shows_the_claimed_path() -> None:
     assert (event.path, event.claimed_path, event.errno) == ("no\\x1bsuch", "no\\x1bsuch", "ENOENT")
     assert event.marks == ("path_claimed",)
     assert event.file is None
+
+
+def test_a_claimed_path_stands_behind_the_folder_it_starts_from() -> None:
+    decoder = Decoder()
+    decoder.learn(builders.name("/home/u", 3) + builders.name("/", 4))
+    decoder.learn(builders.claim("../x", 8, base_path_id=3) + builders.claim("y", 9, base_path_id=4))
+    decoder.learn(builders.claim("/z", 10, base_path_id=3) + builders.claim("lost", 11, base_path_id=77))
+    events = decoded(
+        *(builders.failed_open(2, claim, seq=i) for i, claim in enumerate((8, 9, 10, 11))), decoder=decoder
+    )
+    assert [event.path for event in events] == ["/home/u/../x", "/y", "/z", "lost"]
+    assert [event.claimed_path for event in events] == ["../x", "y", "/z", "lost"]
+
+
+def test_a_container_names_the_tasks_of_its_cgroup_and_the_paths_of_its_mounts() -> None:
+    decoder = Decoder()
+    decoder.tables.own_mnt_ns = 1
+    decoder.learn(builders.container(77, "web") + builders.task(1, cgroup_id=77, mnt_ns=5))
+    decoder.learn(builders.task(2, cgroup_id=78, mnt_ns=6) + builders.task(3, cgroup_id=77, mnt_ns=1))
+    decoder.learn(builders.name("/etc/x", 1, mnt_ns=5) + builders.name("/etc/x", 2, mnt_ns=1))
+    events = decoded(*(builders.read(seq=i, task_id=i + 1) for i in range(3)), decoder=decoder)
+    assert [event.container for event in events] == ["web", None, "web"]
+    shown = [decoder.tables.shown_path(decoder.tables.paths[path_id]) for path_id in (1, 2)]
+    assert shown == ["web:/etc/x", "/etc/x"], "what FLAK's own mount namespace shows needs no name in front"
+    assert [event.mnt_ns for event in events] == [5, 5, 5]
+
+
+def test_a_container_may_be_called_anything() -> None:
+    decoder = Decoder()
+    decoder.learn(builders.container(77, "a\x1b[2J\ud800") + builders.task(cgroup_id=77))
+    assert decoder.tables.tasks[1].container == "a\\x1b[2J\\xed\\xa0\\x80"
+
+
+def test_what_was_put_aside_is_neither_an_event_nor_a_loss() -> None:
+    decoder = Decoder()
+    aside = builders.access(Op.PUT_ASIDE, seq=1, operands={"new_fd": 3})
+    events = decoded(builders.read(seq=0), aside, builders.read(seq=2), decoder=decoder)
+    assert [event.seq for event in events] == [0, 2]
+    assert decoder.tail({0: (3, 0)}) == []
+    assert count_accesses(builders.read() + aside) == 1
 
 
 def test_a_claim_that_could_not_be_read_is_none_not_blank() -> None:
@@ -240,7 +280,7 @@ def test_unknown_kinds_are_skipped_and_counted() -> None:
         (b"\x63\x00\x03\x00", 0),
         (b"\x01", 0),
         (b"\x01\x00\x08\x00abcd", 0),
-        (builders.task() + b"\x63\x00\xff\x00", 64),
+        (builders.task() + b"\x63\x00\xff\x00", 72),
         (builders.name()[:-1], 0),
     ],
 )
@@ -438,10 +478,10 @@ def test_a_field_that_moved_is_named() -> None:
 
 def test_a_field_that_is_missing_or_new_is_named() -> None:
     size, fields = r.LAYOUTS["flak_task"]
-    with pytest.raises(SchemaMismatch, match=r"flak_task\.comm: .* no such field"):
+    with pytest.raises(SchemaMismatch, match=r"flak_task\.reserved: .* no such field"):
         compare_layouts(changed("flak_task", size, fields[:-1]))
-    with pytest.raises(SchemaMismatch, match=r"flak_task\.extra: .* no such field, .* 8 bytes at 64"):
-        compare_layouts(changed("flak_task", size, [*fields, ("extra", 64, 8)]))
+    with pytest.raises(SchemaMismatch, match=r"flak_task\.extra: .* no such field, .* 8 bytes at 72"):
+        compare_layouts(changed("flak_task", size, [*fields, ("extra", 72, 8)]))
 
 
 def test_a_struct_that_is_missing_or_longer_is_named() -> None:

@@ -59,12 +59,12 @@ class Files:
         """A function from a file's number to its path at first use; "file_id N" while no name has arrived."""
         by_identity: dict[int, str] = {}
         for file in tables.paths.values():
-            by_identity.setdefault(tables.files.get(file.file_id, file.file_id), file.path)
+            by_identity.setdefault(tables.files.get(file.file_id, file.file_id), tables.shown_path(file))
 
         def label(number: int) -> str:
             file = tables.paths.get(self._first_paths[number])
             if file is not None:
-                return file.path
+                return tables.shown_path(file)
             return by_identity.get(self.file_ids[number]) or f"file_id {self.file_ids[number]}"
 
         return label

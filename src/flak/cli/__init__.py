@@ -6,6 +6,7 @@ values    text of an option → value
 request   options of a verb → what to do, checked
 live      trace and record
 replay    dump
+doctor    doctor, and why a trace did not start
 viewing   lines and closing table, of a live session or a recording
 closing   the table, and numpy not before it is needed
 outputs   files that lines go to

@@ -17,8 +17,8 @@ import typer
 from flak.cli import options, values
 from flak.cli.console import Console
 from flak.cli.interrupts import Abandoned, abandoning
-from flak.cli.request import Capture, Display
-from flak.errors import FlakError, NotPermitted, TargetError, UsageError
+from flak.cli.request import Capture, Display, What, Who
+from flak.errors import AttachError, FlakError, LoadError, NotPermitted, NotSupported, TargetError, UsageError
 
 __all__ = ["app", "run"]
 
@@ -43,6 +43,7 @@ def flak(version: bool = options.VERSION) -> None:
         flak trace -- python train.py           a command, from its start on
         flak record -o run.flak -p 4242         at the least cost
         flak dump run.flak                      print what was recorded
+        flak doctor                             can this host be traced?
     """
 
 
@@ -50,8 +51,19 @@ def flak(version: bool = options.VERSION) -> None:
 def trace(
     command: list[str] = options.COMMAND,
     pid: list[str] = options.PID,
+    tid: list[str] = options.TID,
+    comm: list[str] = options.COMM,
+    cgroup: list[str] = options.CGROUP,
+    container: list[str] = options.CONTAINER,
+    uid: list[str] = options.UID,
+    everybody: bool = options.ALL,
+    wait: bool = options.WAIT,
     no_follow: bool = options.NO_FOLLOW,
     events: list[str] = options.EVENTS,
+    path: list[str] = options.PATH,
+    failed: bool = options.FAILED,
+    min_latency: str = options.MIN_LATENCY,
+    min_size: str = options.MIN_SIZE,
     all_files: bool = options.ALL_FILES,
     no_latency: bool = options.NO_LATENCY,
     user: str = options.USER,
@@ -61,6 +73,7 @@ def trace(
     json: bool = options.JSON,
     wide: bool = options.WIDE,
     timestamp: str = options.TIMESTAMP,
+    fields: list[str] = options.FIELDS,
     color: str = options.COLOR,
     summary: bool = options.SUMMARY,
     no_summary: bool = options.NO_SUMMARY,
@@ -87,13 +100,28 @@ def trace(
 
     capture = Capture.parse(
         "trace",
-        pid=pid,
-        command=command,
+        Who(
+            pid=pid,
+            tid=tid,
+            comm=comm,
+            cgroup=cgroup,
+            container=container,
+            uid=uid,
+            everybody=everybody,
+            command=command,
+            no_follow=no_follow,
+            wait=wait,
+        ),
+        What(
+            events=events,
+            path=path,
+            failed=failed,
+            min_latency=min_latency,
+            min_size=min_size,
+            all_files=all_files,
+            no_latency=no_latency,
+        ),
         user=user,
-        no_follow=no_follow,
-        events=events,
-        all_files=all_files,
-        no_latency=no_latency,
         duration=duration,
         max_events=max_events,
         buffer_size=buffer_size,
@@ -105,6 +133,7 @@ def trace(
         force=force,
         wide=wide,
         timestamp=timestamp,
+        fields=fields,
         color=color,
         summary=summary,
         no_summary=no_summary,
@@ -118,8 +147,19 @@ def trace(
 def record(
     command: list[str] = options.COMMAND,
     pid: list[str] = options.PID,
+    tid: list[str] = options.TID,
+    comm: list[str] = options.COMM,
+    cgroup: list[str] = options.CGROUP,
+    container: list[str] = options.CONTAINER,
+    uid: list[str] = options.UID,
+    everybody: bool = options.ALL,
+    wait: bool = options.WAIT,
     no_follow: bool = options.NO_FOLLOW,
     events: list[str] = options.EVENTS,
+    path: list[str] = options.PATH,
+    failed: bool = options.FAILED,
+    min_latency: str = options.MIN_LATENCY,
+    min_size: str = options.MIN_SIZE,
     all_files: bool = options.ALL_FILES,
     no_latency: bool = options.NO_LATENCY,
     user: str = options.USER,
@@ -147,13 +187,28 @@ def record(
         raise UsageError("where should the recording go?", "add -o RUN.flak")
     capture = Capture.parse(
         "record",
-        pid=pid,
-        command=command,
+        Who(
+            pid=pid,
+            tid=tid,
+            comm=comm,
+            cgroup=cgroup,
+            container=container,
+            uid=uid,
+            everybody=everybody,
+            command=command,
+            no_follow=no_follow,
+            wait=wait,
+        ),
+        What(
+            events=events,
+            path=path,
+            failed=failed,
+            min_latency=min_latency,
+            min_size=min_size,
+            all_files=all_files,
+            no_latency=no_latency,
+        ),
         user=user,
-        no_follow=no_follow,
-        events=events,
-        all_files=all_files,
-        no_latency=no_latency,
         duration=duration,
         max_events=max_events,
         buffer_size=buffer_size,
@@ -170,6 +225,7 @@ def dump(
     json: bool = options.JSON,
     wide: bool = options.WIDE,
     timestamp: str = options.TIMESTAMP,
+    fields: list[str] = options.FIELDS,
     color: str = options.COLOR,
     summary: bool = options.SUMMARY,
     no_summary: bool = options.NO_SUMMARY,
@@ -193,6 +249,7 @@ def dump(
         force=force,
         wide=wide,
         timestamp=timestamp,
+        fields=fields,
         color=color,
         summary=summary,
         no_summary=no_summary,
@@ -200,6 +257,25 @@ def dump(
     if display.form == "recording":
         raise UsageError("dump prints a recording, it does not make one", "choose another name than *.flak for -o")
     return replay.dump(Path(recording), display, Console(quiet, verbose))
+
+
+@app.command()
+def doctor(
+    json: bool = options.JSON,
+    color: str = options.COLOR,
+    verbose: bool = options.VERBOSE,
+) -> int:
+    """Try whether this host can be traced, and say what would be missing.
+
+    \b
+    EXAMPLES
+        flak doctor                             what works, and what mends the rest
+        flak doctor --json | jq .can_trace      for programs
+    """
+    from flak.cli import doctor
+
+    when = values.choice("--color", color or "auto", ("auto", "always", "never"))
+    return doctor.doctor(is_json=json, color=when, console=Console(is_verbose=verbose))
 
 
 def run(arguments: list[str]) -> int:
@@ -213,9 +289,7 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("FLAK_DEBUG"):
             traceback.print_exception(error)
             console.warn(getattr(error, "log", ""))
-        console.fail(error)
-        if isinstance(error, NotPermitted) or isinstance(error.__cause__, NotPermitted):
-            _hint_at_sudo(console, arguments)
+        _tell(console, error, arguments)
         return _status(error)
     except Abandoned as abandoned:
         return -abandoned.number
@@ -229,11 +303,31 @@ def run(arguments: list[str]) -> int:
     return status or 0
 
 
-def _hint_at_sudo(console: Console, arguments: list[str]) -> None:
-    """Say how to become root with this very flak: sudo's PATH leaves out virtual environments."""
+def _tell(console: Console, error: FlakError, arguments: list[str]) -> None:
+    """Print an error; of a trace that did not start also what about this host may be the reason."""
+    refusal = next((e for e in (error, error.__cause__) if isinstance(e, _REFUSALS)), None)
+    if refusal is None:
+        console.fail(error)
+        return
+    from flak.cli.doctor import explain
+
+    sudo = _with_sudo(arguments) if isinstance(refusal, NotPermitted) else ""
+    console.warn(error.message)
+    if not explain(console, has_sudo_hint=bool(sudo)) and error.hint:
+        console.warn(f"hint: {error.hint}")
+    if sudo:
+        console.warn(f"hint: {sudo}")
+
+
+_REFUSALS = (NotPermitted, NotSupported, LoadError, AttachError)
+
+
+def _with_sudo(arguments: list[str]) -> str:
+    """How to become root with this very flak, "" for who is: sudo's PATH leaves out virtual environments."""
     program = Path(sys.argv[0]).absolute()
-    if os.geteuid() != 0 and program.name == "flak":
-        console.warn(f"hint: sudo {shlex.join([str(program), *arguments])}")
+    if os.geteuid() == 0 or program.name != "flak":
+        return ""
+    return f"sudo {shlex.join([str(program), *arguments])}"
 
 
 def _status(error: FlakError) -> int:

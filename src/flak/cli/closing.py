@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flak.cli.console import Console
 from flak.events import Batch, Counters, Tables
-from flak.text import format_count, format_latency
+from flak.text import counted, format_count, format_latency
 
 if TYPE_CHECKING:
     from flak.analysis import FilePatterns
@@ -77,9 +77,7 @@ def tell_counters(console: Console, stats: Counters, duration_s: float) -> None:
     if stats.lost_total:
         lost += f" ({', '.join(f'{cause} {format_count(n)}' for cause, n in stats.lost.items())})"
     if stats.recursion_misses:
-        lost = (
-            f"{lost if stats.lost_total else 'unknown lost'}, {format_count(stats.recursion_misses)} recursion misses"
-        )
+        lost = f"{lost if stats.lost_total else 'unknown lost'}, {counted(stats.recursion_misses, 'recursion miss')}"
     has_lost = stats.lost_total or stats.recursion_misses
     tell = console.warn if has_lost else console.say
-    tell(f"{format_count(stats.written)} events, {format_latency(round(duration_s * 1e9))}, {lost}")
+    tell(f"{counted(stats.written, 'event')}, {format_latency(round(duration_s * 1e9))}, {lost}")

@@ -44,12 +44,13 @@ def trace(capture: Capture, display: Display, console: Console) -> int:
 
 
 def _view(session: Session, viewer: Viewer) -> None:
-    viewer.begin(session.anchor)
-    for batch in session.rounds():
-        if viewer.has_lines and not viewer.show(session.decode(batch)):
-            session.stop()
-        viewer.count(batch, session.tables)
-    viewer.end(session.tail() if viewer.has_lines else (), session.stats, session.elapsed_s)
+    with viewer:
+        viewer.begin(session.anchor)
+        for batch in session.rounds():
+            if viewer.has_lines and not viewer.show(session.decode(batch)):
+                session.stop()
+            viewer.count(batch, session.tables)
+        viewer.end(session.tail() if viewer.has_lines else (), session.stats, session.elapsed_s)
 
 
 def record(capture: Capture, path: Path, *, force: bool, max_size: int | None, console: Console) -> int:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from io import RawIOBase
+from io import FileIO, RawIOBase
 from pathlib import Path
 
 from flak.errors import OutputError
@@ -33,7 +33,8 @@ def created(path: Path, *, force: bool, owner: tuple[int, int] | None) -> Iterat
         raise OutputError(f"{path} exists", "overwrite it with --force, or choose another name") from None
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb", buffering=0) as stream:
+    # With an opener a stream is named like its file, for messages; fdopen would name it by its number.
+    with FileIO(path, "wb", opener=lambda *_: descriptor) as stream:
         try:
             yield stream
         finally:

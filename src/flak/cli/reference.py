@@ -35,7 +35,7 @@ def updated(text: str) -> str:
 def _block(verb: str, command: Any) -> str:
     name = f"flak {verb}".strip()
     arguments = [parameter.metavar for parameter in command.params if not _is_option(parameter)]
-    usage = f"{name} [OPTIONS] {' '.join(arguments)}" if verb else f"{name} VERB [OPTIONS] …"
+    usage = " ".join([name, "[OPTIONS]", *arguments]) if verb else f"{name} VERB [OPTIONS] …"
     rows = [(verb, _headline(command)) for verb, command in getattr(command, "commands", {}).items()]
     rows += [(_names(option), option.help) for option in command.params if _is_option(option)]
     width = max(len(left) for left, _ in rows)

@@ -26,7 +26,15 @@ def dump(path: Path, display: Display, console: Console) -> int:
 
 def view(recording: Recording, display: Display, console: Console, *, lines: RawIOBase, closing: RawIOBase) -> None:
     """Show a recording on these streams, and say what was found wrong with it."""
-    viewer = Viewer(display, console, lines=lines, closing=closing, page_size=_page_size(recording))
+    page_size = _page_size(recording)
+    with Viewer(display, console, lines=lines, closing=closing, page_size=page_size, is_live=False) as viewer:
+        is_whole = _show(recording, viewer)
+    for warning in recording.warnings if is_whole else ():
+        console.warn(warning)
+
+
+def _show(recording: Recording, viewer: Viewer) -> bool:
+    """Show all of it; False when whoever read it has seen enough."""
     viewer.begin(recording.anchor)
     last = Batch(b"")
     # A recording holds the process events even when nobody asked for them (Session.record says why).
@@ -35,12 +43,10 @@ def view(recording: Recording, display: Display, console: Console, *, lines: Raw
         if viewer.has_lines:
             events = recording.decoder.decode(last)
             if not viewer.show([e for e in events if has_processes or e.via != "sched"]):
-                return  # whoever read it has seen enough
+                return False
         viewer.count(last, recording.tables)
     tail = recording.tail() if viewer.has_lines else ()
-    viewer.end(tail, recording.stats, _elapsed_s(recording, last))
-    for warning in recording.warnings:
-        console.warn(warning)
+    return viewer.end(tail, recording.stats, _elapsed_s(recording, last))
 
 
 def _page_size(recording: Recording) -> int:

@@ -9,27 +9,91 @@ from typing import Any, Self
 
 from flak.cli import values
 from flak.errors import UsageError
+from flak.filters import Filters
+from flak.selection import Selection
 
-__all__ = ["Capture", "Display"]
+__all__ = ["Capture", "Display", "What", "Who"]
 
 _NOTHING_SELECTED = """\
 choose what to trace:
         flak {verb} {more}-p PID            a running process and its children
-        flak {verb} {more}-p PID,PID …      several
-        flak {verb} {more}-- CMD ARGS…      a command, from its start on"""
+        flak {verb} {more}-n NAME           processes of that name, running now or later
+        flak {verb} {more}-- CMD ARGS…      a command, from its start on
+        flak {verb} {more}-c CONTAINER      a container; -G PATH: a cgroup
+        flak {verb} {more}-n NAME -c WEB    processes of that name in a container"""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Who:
+    """The options that say who is traced, as given."""
+
+    pid: Sequence[str] | None = None
+    tid: Sequence[str] | None = None
+    comm: Sequence[str] | None = None
+    cgroup: Sequence[str] | None = None
+    container: Sequence[str] | None = None
+    uid: Sequence[str] | None = None
+    everybody: bool = False
+    command: Sequence[str] | None = None
+    no_follow: bool = False
+    wait: bool = False
+
+    def selection(self, verb: str) -> Selection:
+        """What they amount to; UsageError where they don't parse or don't go together."""
+        kinds = (self.pid, self.tid, self.comm, self.cgroup, self.container, self.uid)
+        if not any(kinds) and not self.everybody and not self.command:
+            more = "-o RUN.flak " if verb == "record" else ""
+            raise UsageError("nothing to trace", _NOTHING_SELECTED.format(verb=verb, more=more))
+        pid, tid, comm, cgroup, container, uid = (values.names(given or ()) for given in kinds)
+        return Selection.of(
+            pid=pid,
+            tid=tid,
+            comm=comm,
+            cgroup=cgroup,
+            container=container,
+            uid=uid,
+            all_processes=self.everybody,
+            command=self.command,
+            follow=not self.no_follow,
+            wait=self.wait,
+        )
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class What:
+    """The options that say what of their accesses is wanted, as given."""
+
+    events: Sequence[str] | None = None
+    path: Sequence[str] | None = None
+    failed: bool = False
+    min_latency: str = ""
+    min_size: str = ""
+    all_files: bool = False
+    no_latency: bool = False
+
+    def filters(self) -> Filters:
+        """What they amount to; UsageError where they don't parse."""
+        filters = Filters(
+            paths=tuple(self.path or ()),  # no lists: a comma may be part of a name
+            failed=self.failed,
+            min_latency_ns=round(values.duration_s("--min-latency", self.min_latency) * 1e9) if self.min_latency else 0,
+            min_size=values.size("--min-size", self.min_size) if self.min_size else 0,
+        )
+        if self.no_latency and filters.min_latency_ns:
+            raise UsageError("--min-latency needs durations", "leave out --no-latency")
+        return filters
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Capture:
     """What to trace, and when to stop."""
 
-    pids: tuple[int, ...]
-    command: tuple[str, ...]
-    user: str | None
-    follow: bool
+    selection: Selection
+    filters: Filters
     events: tuple[str, ...]
     all_files: bool
     latency: bool
+    user: str | None
     duration_s: float | None
     max_events: int | None
     buffer_size: int
@@ -39,48 +103,42 @@ class Capture:
     def parse(
         cls,
         verb: str,
+        who: Who,
+        what: What,
         *,
-        pid: Sequence[str] | None,
-        command: Sequence[str] | None,
-        user: str,
-        no_follow: bool,
-        events: Sequence[str] | None,
-        all_files: bool,
-        no_latency: bool,
-        duration: str,
-        max_events: str,
-        buffer_size: str,
-        on_loss: str,
+        user: str = "",
+        duration: str = "",
+        max_events: str = "",
+        buffer_size: str = "",
+        on_loss: str = "",
     ) -> Self:
         """From the options as given; UsageError where they don't parse or don't go together."""
-        pids = values.numbers("--pid", pid or ())
-        if pids and command:
-            raise UsageError("a command and --pid cannot be traced in one run", "run flak twice, or trace one of them")
-        if not pids and not command:
-            more = "-o RUN.flak " if verb == "record" else ""
-            raise UsageError("nothing to trace", _NOTHING_SELECTED.format(verb=verb, more=more))
-        if user and not command:
+        selection = who.selection(verb)
+        if user and not selection.command:
             raise UsageError("--user is for a command that flak starts", f"flak {verb} --user {user} -- CMD ARGS…")
         return cls(
-            pids=pids,
-            command=tuple(command or ()),
+            selection=selection,
+            filters=what.filters(),
+            events=values.names(what.events or ()),
+            all_files=what.all_files,
+            latency=not what.no_latency,
             user=user or None,
-            follow=not no_follow,
-            events=values.names(events or ()),
-            all_files=all_files,
-            latency=not no_latency,
             duration_s=values.duration_s("--duration", duration) if duration else None,
             max_events=values.count("--max-events", max_events) if max_events else None,
             buffer_size=values.size("--buffer-size", buffer_size) if buffer_size else 16 << 20,
             fails_on_loss=values.choice("--on-loss", on_loss or "warn", ("warn", "fail")) == "fail",
         )
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command to start; empty where there is none."""
+        return self.selection.command
+
     def session_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `flak.session.Session`."""
+        """Arguments of `flak.session.Session`, by name."""
         return {
-            "pid": self.pids,
-            "command": self.command or None,
-            "follow": self.follow,
+            "selection": self.selection,
+            "filters": self.filters,
             "all_files": self.all_files,
             "events": self.events or None,
             "latency": self.latency,
@@ -101,6 +159,7 @@ class Display:
     wide: bool
     timestamp: str
     color: str
+    fields: tuple[str, ...]
     has_lines: bool
     has_table: bool
 
@@ -114,6 +173,7 @@ class Display:
         wide: bool,
         timestamp: str,
         color: str,
+        fields: Sequence[str] | None,
         summary: bool,
         no_summary: bool,
     ) -> Self:
@@ -127,6 +187,13 @@ class Display:
             raise UsageError(
                 f"--json and -o {output} exclude each other", "record first, then: flak dump --json RUN.flak"
             )
+        names = values.names(fields or ())
+        if names and summary:
+            raise UsageError("--summary has no lines for --fields", "leave out one of them")
+        if names and form == "recording":
+            raise UsageError(
+                f"--fields and -o {output} exclude each other", "record first, then: flak dump --fields … RUN.flak"
+            )
         return cls(
             output=output or None,
             form=form,
@@ -134,9 +201,19 @@ class Display:
             wide=wide,
             timestamp=values.choice("--timestamp", timestamp or "rel", ("rel", "wall", "unix", "boot")),
             color=values.choice("--color", color or "auto", ("auto", "always", "never")),
+            fields=_fields(names, form),
             has_lines=not summary,
             has_table=not no_summary,
         )
+
+
+def _fields(names: Sequence[str], form: str) -> tuple[str, ...]:
+    """What --fields asks for."""
+    if not names:
+        return ()
+    from flak.columns import chosen  # imports what a trace needs, and help does not
+
+    return chosen(names, is_json=form == "json")
 
 
 def _form(output: str, json: bool) -> str:

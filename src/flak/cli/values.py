@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from flak.errors import UsageError
 
-__all__ = ["choice", "count", "duration_s", "names", "numbers", "size"]
+__all__ = ["choice", "count", "duration_s", "names", "size"]
 
 _SIZE_UNITS = {unit: 1024**power for power, unit in enumerate(("", "K", "M", "G", "T", "P"))}
 _TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -47,17 +47,6 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
     """The words of an option that may be repeated and take lists: `-e read,write -e fault`. No word comes twice."""
     words = (word.strip() for text in given for word in text.split(","))
     return tuple(dict.fromkeys(word for word in words if word))
-
-
-def numbers(option: str, given: Iterable[str]) -> tuple[int, ...]:
-    """The numbers of such an option: `-p 1,2 -p 3`."""
-    words = names(given)
-    for word in words:
-        if not word.isdecimal() or int(word) == 0:
-            raise UsageError(
-                f"{option} {word!r} is no process number", f"write it like {option} 4242 or {option} 4242,4250"
-            )
-    return tuple(map(int, words))
 
 
 def choice(option: str, text: str, choices: Sequence[str]) -> str:

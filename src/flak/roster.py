@@ -1,0 +1,159 @@
+"""Who is traced, as the BPF programs are told: traits, numbers and cgroup ids in their memory.
+
+`look_up` finds the targets before anything is loaded, `arm` or `adopt` makes them targets once the hooks are on, and
+`is_exhausted` says when nobody is left. What the programs make of it stands in bpf/targets.bpf.h. Used by session.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flak import probes
+from flak._records import MAX_CHOICES
+from flak.bpf import BpfObject, Shared
+from flak.errors import TargetError
+from flak.selection import Selection
+from flak.target import Target, check_thread, describe
+from flak.watch import CgroupWatch
+
+__all__ = ["Roster"]
+
+ADOPT_ARM, ADOPT_ALL = 1, 2
+"""What the iterator flak_adopt does (bpf/attach.bpf.c)."""
+
+INITIAL_PID_NS = 0xEFFF_FFFC
+"""Inode number of the initial pid namespace: PROC_PID_INIT_INO (include/linux/proc_ns.h)."""
+
+
+class Roster:
+    """The targets of one selection."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self._targets: list[Target] = []
+        self._watch: CgroupWatch | None = None
+        self._shared: Shared | None = None
+
+    # --- before the programs are loaded
+
+    def look_up(self) -> None:
+        """Find the processes, threads and cgroups that are meant. TargetError where one is not there."""
+        self._targets = [describe(pid) for pid in self._selection.pids.chosen]
+        for tid in self._selection.tids.chosen:
+            check_thread(tid)
+        self._watch = CgroupWatch(self._selection)
+
+    def settings(self) -> dict[str, Any]:
+        """Settings of the programs."""
+        # By name, user or all means: of what FLAK's own pid namespace shows. A cgroup means everything in it.
+        is_initial = Path("/proc/self/ns/pid").stat().st_ino == INITIAL_PID_NS
+        is_confined = not self._selection.has_cgroups and not is_initial
+        settings = self._selection.settings()
+        settings["judges_tasks"] |= is_confined
+        return {**settings, "only_visible": is_confined, "excluded_cgroup_count": len(self._cgroups.excluded)}
+
+    def tables(self) -> dict[str, bytes]:
+        """Settings that are arrays."""
+        chosen, excluded = self._selection.uids.chosen, self._selection.uids.excluded
+        uids = [*chosen, *[0] * (MAX_CHOICES - len(chosen)), *excluded, *[0] * (MAX_CHOICES - len(excluded))]
+        names = self._selection.machine().settings() if self._selection.comms else {}
+        return {**names, "uids": struct.pack(f"<{len(uids)}I", *uids)}
+
+    # --- once they are on their hooks
+
+    def arm(self, bpf: BpfObject, shared: Shared, pid: int) -> None:
+        """Have a command traced from its exec on: what the child does until then is FLAK's own doing."""
+        self._shared = shared
+        shared.write("roots", [pid])
+        shared["root_count"][0] = 1
+        shared["adopt_mode"][0] = ADOPT_ARM
+        bpf.run_iterator(probes.ADOPT)
+        if not self.is_armed:
+            raise TargetError(f"process {pid} was not found by the kernel's task iterator")
+        self._tell_cgroups(shared)
+
+    def adopt(self, bpf: BpfObject, shared: Shared) -> None:
+        """Make the chosen processes and their children targets, as far as they run already. TargetError where one that
+        was named has ended meanwhile, or cannot be traced.
+        """
+        self._shared = shared
+        pids, tids = self._selection.pids, self._selection.tids
+        shared.write("roots", pids.chosen)
+        shared.write("roots", pids.excluded, MAX_CHOICES)
+        shared["root_count"][0] = len(pids.chosen)
+        shared["excluded_root_count"][0] = len(pids.excluded)
+        shared.write("wanted_tids", tids.chosen)
+        shared.write("wanted_tids", tids.excluded, MAX_CHOICES)
+        self._tell_cgroups(shared)
+        shared["adopt_mode"][0] = ADOPT_ALL
+        before = -1
+        # The fork hook is on; what forked before it is found by going on till nobody is added.
+        while shared["adopted_count"][0] != before:
+            before = shared["adopted_count"][0]
+            bpf.run_iterator(probes.ADOPT)
+        self._check_found(shared)
+
+    def _check_found(self, shared: Shared) -> None:
+        for target in self._targets:
+            now = describe(target.pid)  # says which one has ended meanwhile
+            if now.start_time != target.start_time:
+                raise TargetError(f"process {target.pid} ended, and its number was given to another")
+        if shared["found_roots"][0].bit_count() < len(self._targets):
+            raise TargetError("not all of these processes can be traced: FLAK itself and kernel-private ones cannot")
+        for tid, still_wanted in zip(self._selection.tids.chosen, shared["wanted_tids"], strict=False):
+            if still_wanted:
+                raise TargetError(f"thread {tid} has ended")
+
+    def _tell_cgroups(self, shared: Shared) -> None:
+        """Say which cgroups were found so far; the count last, for the programs look at any time."""
+        shared.write("cgroup_ids", _ids(self._cgroups.excluded), MAX_CHOICES)
+        shared.write("cgroup_ids", _ids(self._cgroups.found))
+        shared["cgroup_count"][0] = len(self._cgroups.found)
+
+    # --- while they run
+
+    @property
+    def is_armed(self) -> bool:
+        """The command has not come to its exec yet."""
+        return bool(self._shared and self._shared["armed_tgid"][0])
+
+    def is_exhausted(self) -> bool:
+        """Nobody is left who could be traced. Looks for cgroups that are waited for, too: ask in every round."""
+        selection, shared = self._selection, self._shared
+        assert shared, "asked before the programs run"
+        if self._cgroups.has_news():
+            self._tell_cgroups(shared)
+        if (selection.pids.chosen or selection.command) and shared["live_processes"][0] <= 0 and not self.is_armed:
+            return True
+        if selection.tids.chosen and shared["live_threads"][0] <= 0:
+            return True
+        return self._cgroups.is_over()
+
+    # --- in words
+
+    @property
+    def description(self) -> str:
+        """What is traced: "pid 4242 (python) + children"."""
+        return self._selection.describe({target.pid: target.comm for target in self._targets})
+
+    @property
+    def awaits(self) -> bool:
+        """A cgroup or container that was chosen is not there yet."""
+        return self._cgroups.is_waiting
+
+    @property
+    def cgroups(self) -> dict[str, int]:
+        """Path → id of the cgroups that are traced."""
+        return {str(cgroup.path): cgroup.cgroup_id for cgroup in self._cgroups.found}
+
+    @property
+    def _cgroups(self) -> CgroupWatch:
+        assert self._watch, "not looked up yet"
+        return self._watch
+
+
+def _ids(cgroups: Sequence[Any]) -> list[int]:
+    return [cgroup.cgroup_id for cgroup in cgroups]
