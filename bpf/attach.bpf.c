@@ -34,34 +34,34 @@ static __always_inline void learn_self(void)
 	own_pid_ns = kaddr(upid_of((u64)self, own_level), struct upid, ns);
 }
 
-/* Which of `count` roots, from `first` on, has that number; −1: none. */
-static __always_inline s32 root_index(u32 nr, u32 first, u32 count)
+/* Which of `count` roots, from `first` on, has that number; −1: none. Global, as the next: to be verified but once. */
+__noinline int root_index(u32 nr, u32 first, u32 count)
 {
 	u32 i;
 
 	for (i = 0; i < FLAK_MAX_CHOICES; i++) {
 		if (i >= count)
 			break;
-		if (nr && roots[first + i] == nr)
+		if (nr && roots[(first + i) & (2 * FLAK_MAX_CHOICES - 1)] == nr)
 			return i;
 	}
 	return -1;
 }
 
-/* A chosen or excluded thread: from now on it is known by the kernel's number. */
-static __always_inline void adopt_thread(struct task_struct *task)
+/* A chosen or excluded thread, by its number for FLAK's user: from now on it is known by the kernel's. */
+__noinline int adopt_thread(u32 nr, u32 tid)
 {
-	u32 nr = nr_in_our_ns((u64)task);
 	u32 i;
 
 	for (i = 0; i < 2 * FLAK_MAX_CHOICES; i++) {
 		if (!nr || wanted_tids[i] != nr)
 			continue;
 		wanted_tids[i] = 0;
-		tids[i] = task->pid;
+		tids[i] = tid;
 		if (i < FLAK_MAX_CHOICES)
 			__sync_fetch_and_add(&live_threads, 1);
 	}
+	return 0;
 }
 
 static __always_inline void adopt_process(struct task_struct *task)
@@ -106,7 +106,7 @@ int flak_adopt(struct bpf_iter__task *ctx)
 		return 0;
 	}
 	if (selects_threads)
-		adopt_thread(task);
+		adopt_thread(nr_in_our_ns((u64)task), task->pid);
 	if (task->pid == task->tgid &&
 	    task->signal->live.counter) /* not one that only waits for its parent to notice */
 		adopt_process(task);

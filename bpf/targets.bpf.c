@@ -129,7 +129,7 @@ static __noinline int judge_task(u64 task)
 }
 
 /* A thread has ended: its number may be given to another. */
-int end_thread(u32 tid)
+__noinline int end_thread(u32 tid)
 {
 	u32 i;
 
@@ -144,7 +144,7 @@ int end_thread(u32 tid)
 }
 
 /* A thread other than the first has made an exec: it took over the first one's number. */
-int rename_thread(u32 tid, u32 now)
+__noinline int rename_thread(u32 tid, u32 now)
 {
 	u32 i;
 
@@ -167,7 +167,7 @@ const volatile u64 name_chosen[FLAK_NAME_WORDS] = {}; /* final states of pattern
 const volatile u64 name_excluded[FLAK_NAME_WORDS] = {};
 
 /* What a name, given as two words, makes of a process: TRAIT_NAMED, TRAIT_EXCLUDED_NAME. */
-int traits_of_name(u64 first, u64 second)
+__noinline int traits_of_name(u64 first, u64 second)
 {
 	u32 found = 0;
 	u32 word, i;

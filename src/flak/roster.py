@@ -101,8 +101,12 @@ class Roster:
             now = describe(target.pid)  # says which one has ended meanwhile
             if now.start_time != target.start_time:
                 raise TargetError(f"process {target.pid} ended, and its number was given to another")
-        if shared["found_roots"][0].bit_count() < len(self._targets):
-            raise TargetError("not all of these processes can be traced: FLAK itself and kernel-private ones cannot")
+        for index, target in enumerate(self._targets):
+            if not shared["found_roots"][0] >> index & 1:
+                raise TargetError(
+                    f"process {target.pid} ({target.comm}) cannot be traced: it is FLAK itself, or one that the kernel's"
+                    " task iterator does not show"
+                )
         for tid, still_wanted in zip(self._selection.tids.chosen, shared["wanted_tids"], strict=False):
             if still_wanted:
                 raise TargetError(f"thread {tid} has ended")

@@ -1,14 +1,15 @@
 """Where events go when people or programs read them as they come: columns of text, or JSON lines.
 
-A sink takes events one by one (`write`), is told when a drain round is over (`flush`), and is closed. It does not
-know whether the events are live or recorded, and interprets nothing: the closing table is `report`'s. Lines are made
-by `lines`, `columns` and `jsontext`, and go to an outlet (`outlets`, `terminal`).
+A sink takes the events of one drain round after another (`write`) and is closed. It does not know whether they are
+live or recorded, and interprets nothing: the closing table is `report`'s. Lines are made by `lines`, `columns` and
+`jsontext`, and go to an outlet (`outlets`, `terminal`).
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from flak.columns import Columns
@@ -20,61 +21,41 @@ from flak.text import counted
 
 __all__ = ["JsonLinesSink", "ReaderGone", "Sink", "TextSink", "hidden_as_json", "hidden_as_text", "write_text"]
 
-_PENDING_LINES = 512  # about 64 KiB
+_PIECE = 512  # lines, about 64 KiB: a round may have seven times as many
 
 
 class Sink(Protocol):
     """What events are written to."""
 
-    def write(self, event: Event) -> None:
-        """Take one event."""
-
-    def flush(self) -> None:
-        """A round is over: hand on what was written so far."""
+    def write(self, events: Iterable[Event]) -> None:
+        """Take the events of one round and hand on their lines. Raises as the outlet does."""
 
     def close(self) -> None:
         """Hand on what is left and close the outlet. May be called twice."""
 
 
-class _LineSink:
-    """Lines are collected, and handed on when a round is over or enough have come."""
-
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
-        self._lines: list[str] = []
-
-    def flush(self) -> None:
-        """Hand on the lines collected so far. Raises as the outlet does; the lines are gone then."""
-        lines, self._lines = self._lines, []
-        self._outlet.put(lines)
-
-    def close(self) -> None:
-        """Hand on what is left and close the outlet."""
-        try:
-            if self._lines:
-                self.flush()
-        finally:
-            self._outlet.close()
-
-
-class JsonLinesSink(_LineSink):
+class JsonLinesSink:
     """One JSON object a line, in the words of docs/events.md. The last event written should be the `Counters`.
 
     fields: these words only, in this order.
     """
 
     def __init__(self, outlet: Outlet, *, fields: Sequence[str] = ()) -> None:
-        super().__init__(outlet)
+        self._outlet = outlet
         self._text = JsonText(fields or WORDS)
 
-    def write(self, event: Event) -> None:
-        """Add the event's object."""
-        self._lines.append(self._text(event) + "\n")
-        if len(self._lines) >= _PENDING_LINES:
-            self.flush()
+    def write(self, events: Iterable[Event]) -> None:
+        """Write the events' objects."""
+        text, rest = self._text, iter(events)
+        while lines := [f"{text(event)}\n" for event in islice(rest, _PIECE)]:
+            self._outlet.put(lines)
+
+    def close(self) -> None:
+        """Close the outlet."""
+        self._outlet.close()
 
 
-class TextSink(_LineSink):
+class TextSink:
     """Columns for people. `counters` events are left to the closing table.
 
     width: asked before each round for the columns of the terminal; lines are fitted to them. Without one (None)
@@ -93,28 +74,39 @@ class TextSink(_LineSink):
         page_size: int = mmap.PAGESIZE,
         fields: Sequence[str] = (),
     ) -> None:
-        super().__init__(outlet)
-        lines = Lines(clock, timestamp=timestamp, is_fitted=width() is not None, color=color, page_size=page_size)
-        form = Columns(lines, fields) if fields else lines
-        self._width, self._fit = width, form.fit
-        self._access, self._process, self._lost = form.access, form.process, lines.lost
-        self._fit(width())
-        self._lines.append(form.head)
+        self._outlet = outlet
+        self._width = width
+        self._lines = Lines(clock, timestamp=timestamp, is_fitted=width() is not None, color=color, page_size=page_size)
+        self._form = Columns(self._lines, fields) if fields else self._lines
+        self._form.fit(width())
+        self._waiting = [self._form.head]  # for the first round
 
-    def write(self, event: Event) -> None:
-        """Add the event's line."""
-        # Hot path.
-        lines = self._lines
-        if not lines:
-            self._fit(self._width())
-        if isinstance(event, Access):
-            lines.append(self._access(event))
-        elif isinstance(event, Lost):
-            lines.append(self._lost(event))
-        elif not isinstance(event, Counters):
-            lines.append(self._process(event))
-        if len(lines) >= _PENDING_LINES:
-            self.flush()
+    def write(self, events: Iterable[Event]) -> None:
+        """Write the events' lines."""
+        # Hot path: no attribute chains.
+        form, lost = self._form, self._lines.lost
+        form.fit(self._width())
+        access, process = form.access, form.process
+        lines, self._waiting = self._waiting, []
+        for event in events:
+            if isinstance(event, Access):
+                lines.append(access(event))
+            elif isinstance(event, Lost):
+                lines.append(lost(event))
+            elif not isinstance(event, Counters):
+                lines.append(process(event))
+            if len(lines) >= _PIECE:
+                self._outlet.put(lines)
+                lines = []
+        if lines:
+            self._outlet.put(lines)
+
+    def close(self) -> None:
+        """Write the titles if there was no event, and close the outlet."""
+        try:
+            self.write(())
+        finally:
+            self._outlet.close()
 
 
 def hidden_as_text(count: int, *, color: bool = False) -> str:

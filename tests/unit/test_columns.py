@@ -95,7 +95,7 @@ def test_a_column_says_what_json_says_without_quotes() -> None:
     stream = Stream()
     sink = JsonLinesSink(Direct(stream))
     event = a_fault(raw_marks=int(Mark.IS_MAJOR | Mark.KERNEL_FAULT | Mark.OFFSET_SHARED))
-    sink.write(event)
+    sink.write([event])
     sink.close()
     values = json.loads(stream.data)
     for word, value in values.items():

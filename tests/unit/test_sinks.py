@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -38,8 +38,8 @@ from flak.events import (
     Write,
 )
 from flak.lines import Clock
-from flak.outlets import Collected, Direct, ReaderGone
-from flak.sinks import JsonLinesSink, TextSink, hidden_as_json, hidden_as_text
+from flak.outlets import Collected, Direct, Outlet, ReaderGone
+from flak.sinks import JsonLinesSink, Sink, TextSink, hidden_as_json, hidden_as_text
 
 START = 5_000_000_000
 WALL = 1_700_000_000_000_000_000  # what the wall clock shows at START
@@ -124,8 +124,7 @@ def lines(
         page_size=4096,
         fields=fields,
     )
-    for event in events:
-        sink.write(event)
+    sink.write(events)
     sink.close()
     return stream.data.decode().splitlines()
 
@@ -233,9 +232,9 @@ def test_what_is_learnt_late_is_shown_from_then_on() -> None:
     sink = TextSink(Direct(stream), CLOCK)
     own = Tables()
     event = a_read(tables=own)
-    sink.write(event)
+    sink.write([event])
     own.tasks[1], own.paths[1] = TABLES.tasks[1], TABLES.paths[1]
-    sink.write(event)
+    sink.write([event])
     sink.close()
     _, before, after = stream.data.decode().splitlines()
     assert "?" in before
@@ -353,9 +352,7 @@ def test_lines_fit_the_width_that_the_terminal_has_now() -> None:
     sink = TextSink(Direct(stream), CLOCK, width=lambda: widths[-1])
     for width in (120, 80, 200, 80):
         widths.append(width)
-        sink.write(a_read())
-        sink.write(a_read())
-        sink.flush()
+        sink.write([a_read(), a_read()])
     sink.close()
     _, wide, *between, narrow = stream.data.decode().splitlines()
     assert wide.endswith("/data/train/shard-00042.tar")
@@ -363,13 +360,12 @@ def test_lines_fit_the_width_that_the_terminal_has_now() -> None:
     assert between == [wide, narrow, narrow, wide, wide, narrow], "nothing is remembered from another width"
 
 
-def test_a_width_does_not_change_amid_a_round() -> None:
+def test_the_width_is_asked_once_a_round() -> None:
     asked = []
     sink = TextSink(Direct(Stream()), CLOCK, width=lambda: asked.append(80) or 80)
-    sink.flush()
+    sink.write([a_read()])
     asked.clear()
-    for _ in range(100):
-        sink.write(a_read())
+    sink.write([a_read()] * 1009)
     assert len(asked) == 1
 
 
@@ -379,8 +375,7 @@ def test_a_width_does_not_change_amid_a_round() -> None:
 def json_lines(*events: Event) -> list[str]:
     stream = Stream()
     sink = JsonLinesSink(Direct(stream))
-    for event in events:
-        sink.write(event)
+    sink.write(events)
     sink.close()
     return stream.data.decode("utf-8").splitlines()
 
@@ -414,49 +409,55 @@ def test_json_lines_of_losses_and_counters() -> None:
 # writing
 
 
-def test_lines_are_collected_until_the_round_is_over() -> None:
+def test_a_round_is_handed_on_at_once() -> None:
     stream = Stream()
     sink = TextSink(Direct(stream), CLOCK)
-    for _ in range(100):
-        sink.write(a_read())
-    assert stream.writes == 0
-    sink.flush()
+    assert stream.writes == 0, "the titles come with the first round"
+    sink.write([a_read()] * 101)
     assert stream.writes == 1
-    sink.flush()
+    sink.write([])
     sink.close()
     assert stream.writes == 1
-    assert len(stream.data.splitlines()) == 101
+    assert len(stream.data.splitlines()) == 102
 
 
-def test_a_long_round_is_written_in_pieces() -> None:
+@pytest.mark.parametrize("make", [lambda outlet: TextSink(outlet, CLOCK), JsonLinesSink])
+def test_a_long_round_is_written_in_pieces(make: Callable[[Outlet], Sink]) -> None:
+    stream = Stream()
+    sink = make(Direct(stream))
+    sink.write(iter([a_read()] * 1009))
+    sink.close()
+    assert stream.writes == 2
+    assert len(stream.data.splitlines()) in (1009, 1010)
+
+
+def test_without_events_there_are_titles() -> None:
     stream = Stream()
     sink = TextSink(Direct(stream), CLOCK)
-    for _ in range(1000):
-        sink.write(a_read())
-    assert stream.writes == 1
+    sink.close()
+    sink.close()
+    assert len(stream.data.splitlines()) == 1
 
 
 def test_a_pipe_that_takes_little_at_a_time_gets_everything() -> None:
     stream = Stream(at_most=7)
     sink = JsonLinesSink(Direct(stream))
-    sink.write(a_read())
+    sink.write([a_read()])
     sink.close()
     assert json.loads(stream.data)["op"] == "pread64"
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
     sink = TextSink(Collected(Broken(errno.EPIPE)), CLOCK)
-    sink.write(a_read())
     with pytest.raises(ReaderGone):
-        sink.flush()
+        sink.write([a_read()])
     sink.close()
 
 
 def test_a_full_disk_is_an_error_that_names_the_file() -> None:
     sink = JsonLinesSink(Collected(Broken(errno.ENOSPC)))
-    sink.write(a_read())
     with pytest.raises(OutputError, match="cannot write /full/disk: No space left on device"):
-        sink.flush()
+        sink.write([a_read()])
 
 
 def test_what_is_not_shown_is_told_in_the_form_of_the_stream() -> None:

@@ -100,9 +100,7 @@ class Viewer:
         """Write the lines of one round; False when their reader has gone, and nothing is left to do."""
         with self._reading():
             if self._sink:
-                for event in events:
-                    self._sink.write(event)
-                self._sink.flush()
+                self._sink.write(events)
         return self._has_reader
 
     def count(self, batch: Batch, tables: Tables) -> None:
