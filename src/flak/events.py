@@ -318,7 +318,8 @@ class Access(Event):
     @property
     def mnt_ns(self) -> int | None:
         """Inode number of the mount namespace that `path` is of; None where the name is in none, as a pipe's."""
-        return (self.file.mnt_ns if self.file else 0) or None
+        file = self.file or self.claim
+        return (file.mnt_ns if file else 0) or None
 
     @property
     def claim(self) -> File | None:
@@ -619,7 +620,10 @@ class Exec(_Process):
         """The program."""
         return self.tables.paths.get(self.path_id)
 
-    mnt_ns = Access.mnt_ns
+    @property
+    def mnt_ns(self) -> int | None:
+        """Inode number of the mount namespace that `path` is of."""
+        return (self.file.mnt_ns if self.file else 0) or None
 
     @property
     def file_id(self) -> int | None:

@@ -20,7 +20,7 @@ Text = Callable[[Any], str]
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-_TASK_WORDS = frozenset({"pid", "tid", "ns_pid", "comm", "cgroup_id"})
+_TASK_WORDS = frozenset({"pid", "tid", "ns_pid", "comm", "cgroup_id", "container"})
 _FILE_WORDS = frozenset({"file_id", "path_id", "path", "path_bytes", "mnt_ns", "dev", "ino", "ino_gen", "kind"})
 _OP_WORDS = frozenset({"via", "op"})
 _GROUPS = {word: group for group in (_TASK_WORDS, _FILE_WORDS, _OP_WORDS) for word in group}
@@ -72,18 +72,19 @@ def _group_of(kind: type[Event], word: str) -> frozenset[str] | None:
 
 
 def _shared(kind: type[Event], group: frozenset[str], words: Sequence[str]) -> Text:
-    """The members for neighbouring words of a group. Kept by number: numbers are never given to something else."""
-    known: dict[Any, str] = {}
-    key_of, is_final = _keys(kind, group)
+    """The members for neighbouring words of a group, kept by number, for as long as the number stands for the same."""
+    known: dict[Any, tuple[Any, str]] = {}
+    key_of, owner_of, is_final = _owner(kind, group)
 
     def text(event: Any) -> str:
         key = key_of(event)
         found = known.get(key)
-        if found is None:
-            found = ",".join(f'"{word}":{encode(_value(event, word))}' for word in words)
-            if is_final(event):
-                known[key] = found
-        return found
+        if found is None or found[0] is not owner_of(event):
+            members = ",".join(f'"{word}":{encode(_value(event, word))}' for word in words)
+            if not is_final(event):
+                return members
+            found = known[key] = (owner_of(event), members)
+        return found[1]
 
     return text
 
@@ -93,13 +94,13 @@ def _value(event: Event, word: str) -> Any:
     return value or None if word == "path_id" else value  # 0 is "no path" in the record
 
 
-def _keys(kind: type[Event], group: frozenset[str]) -> tuple[Callable[[Any], Any], Callable[[Any], bool]]:
-    """What a group's values depend on, and whether all is known about it: a name may come after its first use."""
+def _owner(kind: type[Event], group: frozenset[str]) -> tuple[Callable[[Any], Any], ...]:
+    """Of a group: the number it goes by, what has the values, and whether all is known: names may come after events."""
     if group is _TASK_WORDS:
-        return attrgetter("task_id"), lambda event: event.task is not None
+        return attrgetter("task_id"), attrgetter("task"), lambda event: event.task is not None
     if group is _FILE_WORDS:
-        return attrgetter("path_id", "raw_file_id"), _has_names
-    return attrgetter("opcode") if issubclass(kind, Access) else attrgetter("op"), lambda event: True
+        return attrgetter("path_id", "raw_file_id"), attrgetter("file"), _has_names
+    return attrgetter("opcode" if issubclass(kind, Access) else "op"), lambda event: None, lambda event: True
 
 
 def _has_names(event: Any) -> bool:

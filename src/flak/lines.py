@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from flak.events import Access, Event, Fault, Lost, Mark, Read, Seek, Task, Write
+from flak.events import Access, Event, Fault, File, Lost, Mark, Read, Seek, Task, Write
 from flak.notes import FAULT_BITS, FAULT_NOTES, details_of, joined, marks_of
 from flak.text import counted, elide_path, format_latency, format_size
 
@@ -176,8 +176,8 @@ class Lines:
         """The file and its notes."""
         if isinstance(event, Access):
             return self._file(event, None)
-        path = self._shortened(event.path, "  ".join(details_of(event))) if event.path else ""
-        return "  ".join([path, *details_of(event)] if path else details_of(event))
+        path, details = _path_of(event), details_of(event)
+        return "  ".join([self._shortened(path, "  ".join(details)), *details] if path else details)
 
     # Pieces.
 
@@ -206,7 +206,7 @@ class Lines:
         while self._room is not None and details and self._room < LEAST_ROOM + len(failure + joined(details + marks)):
             details.pop()  # a terminal is too narrow for everything; flags of an open go first
         notes = joined(details + marks)
-        text = self._shortened(event.path or "?", failure + notes)
+        text = self._shortened(_path_of(event) or "?", failure + notes)
         if error:
             return f"{text}  {self._paint(_RED, error)}{notes}"
         if notes == usual and event.file:
@@ -218,6 +218,13 @@ class Lines:
 
     def _paint(self, color: str | None, text: str) -> str:
         return f"{color}{text}{_RESET}" if color and self._has_color else text
+
+
+def _path_of(event: Any) -> str | None:
+    """The path for people, which says whose mount namespace it is of."""
+    file: File | None = getattr(event, "file", None) or getattr(event, "claim", None)
+    path: str | None = event.tables.shown_path(file) if file else event.path
+    return path
 
 
 _size_text = lru_cache(maxsize=4096)(format_size)  # offsets hardly ever come twice, sizes nearly always

@@ -99,7 +99,7 @@ class Direct:
 class Deferred:
     """Base of outlets that write some lines later. Says how a thread does that; what and when, subclasses say.
 
-    Their methods run with the lock held. An error that the thread meets is raised by the next `put` or `close`.
+    Their methods run with the lock held. An error that the thread meets is raised by the next call.
     """
 
     hidden_count = 0
@@ -107,6 +107,7 @@ class Deferred:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._is_idle = False  # the thread has nothing to write
         self._is_closed = False
         self._error: FlakError | ReaderGone | None = None
 
@@ -152,7 +153,7 @@ class Deferred:
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """Write the rest, however long it takes. The thread has ended."""
+        """Write the rest, however long it takes. The thread waits, or has ended."""
         raise NotImplementedError
 
     def _raise_error(self) -> None:
@@ -165,12 +166,14 @@ class Deferred:
             # A daemon, so that a run which was abandoned does not wait for its reader.
             self._thread = threading.Thread(target=self._run, name="flak-output", daemon=True)
             self._thread.start()
-        self._changed.notify()
+        elif self._is_idle:
+            self._changed.notify()
 
     def _run(self) -> None:
         with self._changed:
             while not self._is_closed:
-                if not self._has_rest():
+                self._is_idle = not self._has_rest()
+                if self._is_idle:
                     self._changed.wait()
                     continue
                 self._await_turn()

@@ -104,8 +104,8 @@ class Roster:
         for index, target in enumerate(self._targets):
             if not shared["found_roots"][0] >> index & 1:
                 raise TargetError(
-                    f"process {target.pid} ({target.comm}) cannot be traced: it is FLAK itself, or one that the kernel's"
-                    " task iterator does not show"
+                    f"process {target.pid} ({target.comm}) cannot be traced: it is FLAK itself, or the kernel's task"
+                    " iterator does not show it"
                 )
         for tid, still_wanted in zip(self._selection.tids.chosen, shared["wanted_tids"], strict=False):
             if still_wanted:

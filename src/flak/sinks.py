@@ -16,10 +16,10 @@ from flak.columns import Columns
 from flak.events import WORDS, Access, Counters, Event, Lost
 from flak.jsontext import JsonText
 from flak.lines import Clock, Lines, paint_hidden
-from flak.outlets import Outlet, ReaderGone, write_text
+from flak.outlets import Outlet
 from flak.text import counted
 
-__all__ = ["JsonLinesSink", "ReaderGone", "Sink", "TextSink", "hidden_as_json", "hidden_as_text", "write_text"]
+__all__ = ["JsonLinesSink", "Sink", "TextSink", "hidden_as_json", "hidden_as_text"]
 
 _PIECE = 512  # lines, about 64 KiB: a round may have seven times as many
 

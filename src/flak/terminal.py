@@ -74,7 +74,8 @@ class Terminal(Deferred):
         try:
             super().close()
         finally:
-            if self._descriptor >= 0:
+            is_in_use = self._thread and self._thread.is_alive()  # only when somebody would not wait for its end
+            if self._descriptor >= 0 and not is_in_use:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
@@ -126,6 +127,7 @@ class Terminal(Deferred):
             return
         except OSError as error:
             self._queue.clear()
+            self._untold = 0
             if error.errno in (errno.EIO, errno.EPIPE):  # its window was closed
                 raise ReaderGone from None
             raise OutputError(f"cannot write {self._name}: {error.strerror}") from error

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self
 from flak._records import FORMAT_VERSION, LAYOUTS, SLOT_SIZE, Mark, Op
 from flak.errors import OutputError, TraceFileError
 from flak.events import Batch, Counters, Event, Lost, Tables, as_dict
+from flak.text import counted
 from flak.wire import Buffer, Decoder, count_accesses, count_process_events, is_operands
 
 __all__ = ["Chunk", "Recording", "Writer", "open_recording"]
@@ -431,7 +432,7 @@ class Recording:
             received += len(process_events)
             yield Batch(b"", process_events)
         if decoder.unknown_records:
-            self.warnings.append(f"skipped, of unknown kind: {decoder.unknown_records} records")
+            self.warnings.append(f"skipped, of unknown kind: {counted(decoder.unknown_records, 'record')}")
         self._conclude(last, received, has_ended)
 
     def _learn(self, decoder: Decoder, frame: _Frame) -> list[Event]:
@@ -452,7 +453,9 @@ class Recording:
             self._footer = last
             self._stats = last.counters
             if received != last.counters.written:
-                self.warnings.append(f"the footer counts {last.counters.written} events, the file holds {received}")
+                self.warnings.append(
+                    f"the footer counts {counted(last.counters.written, 'event')}, the file holds {received}"
+                )
             return
         known = self._footer or last
         self._stats = _estimate(known.counters if known else Counters(), received)
@@ -472,7 +475,7 @@ class Recording:
         except _Damage as damage:
             self.warnings.append(damage.message)
         if unknown:
-            self.warnings.append(f"skipped, of unknown type: {unknown} chunks")
+            self.warnings.append(f"skipped, of unknown type: {counted(unknown, 'chunk')}")
 
     def _read_header(self) -> tuple[dict[str, Any], int]:
         """The header, and where the chunks begin."""

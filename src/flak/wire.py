@@ -139,12 +139,13 @@ class Decoder:
             self.tables.files[name.file_id] = self._file_ids.setdefault(identity, name.file_id)
         if name.path_id:
             raw_path = _path_of(record[NAME.size :], name.flags)
+            base = self.tables.paths.get(name.base_path_id)
             self.tables.paths[name.path_id] = File(
                 path_id=name.path_id,
                 file_id=self.tables.files.get(name.file_id, 0),
-                raw_path=self._resolved(raw_path, name.base_path_id) if is_claimed else raw_path,
+                raw_path=_resolved(raw_path, base) if is_claimed else raw_path,
                 raw_claim=raw_path if is_claimed else None,
-                mnt_ns=name.mnt_ns,
+                mnt_ns=base.mnt_ns if is_claimed and base else name.mnt_ns,
                 dev_major=name.dev >> 20,
                 dev_minor=name.dev & 0xF_FFFF,
                 ino=name.ino,
@@ -153,13 +154,6 @@ class Decoder:
                 marks=_marks_of(name.flags),
                 file_size=None if is_claimed else name.file_size,
             )
-
-    def _resolved(self, claim: bytes, base_path_id: int) -> bytes:
-        """A string that a program passed, behind the path of the folder that it starts from, where that is known."""
-        base = self.tables.paths.get(base_path_id)
-        if base is None or not claim or claim.startswith(b"/"):
-            return claim
-        return base.raw_path.rstrip(b"/") + b"/" + claim
 
     def _learn_task(self, record: bytes) -> None:
         task = TaskRecord(*TASK.unpack_from(record))
@@ -405,6 +399,13 @@ def _path_of(names: bytes, flags: int) -> bytes:
     if flags & _TRUNCATED:
         return "…/".encode() + path
     return path if flags & _DETACHED else b"/" + path
+
+
+def _resolved(claim: bytes, base: File | None) -> bytes:
+    """A string that a program passed, behind the path of the folder that it starts from, where that is known."""
+    if base is None or not claim or claim.startswith(b"/"):
+        return claim
+    return base.raw_path.rstrip(b"/") + b"/" + claim
 
 
 @cache

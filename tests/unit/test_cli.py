@@ -87,6 +87,7 @@ class FakeSession:
         self.served = {"system calls": "sys_enter and sys_exit"}
         self.missing = {"page faults": "what is read and written through memory maps"}
         self.anchor = (START, WALL)
+        self.awaits = False
         self.elapsed_s = 2.5
         self.command_status: int | None = None
         self.is_stopped = False

@@ -39,7 +39,9 @@ def make_tables() -> Tables:
     tables = Tables()
     for number, path in zip(KNOWN, NAMES, strict=True):
         tables.paths[number] = File(number, number, path, 8, 1, 70 + number, 0, 0o100644, marks=Mark.PATH_TRUNCATED)
-        tables.tasks[number] = Task(number, 4242, 4242 + number, 'half \udcff"', ns_pid=number % 2 or None, cgroup_id=5)
+        tables.tasks[number] = Task(
+            number, 4242, 4242 + number, 'half \udcff"', ns_pid=number % 2 or None, cgroup_id=5, mnt_ns=9
+        )
     tables.files.update({1: 1, 2: 1, 3: 3})  # the fourth is not known yet
     return tables
 
@@ -112,6 +114,9 @@ def test_what_is_learnt_late_is_told_from_then_on() -> None:
     assert text(event) == dumped(as_dict(event))
     tables.files[1] = 77
     assert json.loads(text(event))["file_id"] == 77
+    tables.tasks[1] = dataclasses.replace(tables.tasks[1], container="web")
+    tables.paths[1] = dataclasses.replace(tables.paths[1], ino=78)
+    assert text(event) == dumped(as_dict(event)), "a number was told again"
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -227,6 +227,16 @@ def test_a_file_is_never_blank() -> None:
     assert line(a_read(task_id=99)).split()[1:3] == ["?", "?"]
 
 
+def test_a_path_of_a_container_stands_behind_its_name() -> None:
+    own = tables()
+    own.tasks[2] = Task(task_id=2, pid=7, tid=7, comm="sh", mnt_ns=40, container="web")
+    own.name_mounts(own.tasks[2])
+    own.paths[6] = File(6, 6, b"/etc/passwd", 8, 1, 76, 0, 0o100644, mnt_ns=40)
+    assert line(a_read(tables=own, task_id=2, path_id=6)).endswith("  91us web:/etc/passwd")
+    program = Exec(START, 2, 0, 0, own, path_id=6, raw_argv0=b"-x")
+    assert line(program).endswith(" web:/etc/passwd  as -x")
+
+
 def test_what_is_learnt_late_is_shown_from_then_on() -> None:
     stream = Stream()
     sink = TextSink(Direct(stream), CLOCK)

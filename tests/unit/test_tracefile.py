@@ -568,7 +568,7 @@ def test_chunks_and_records_of_a_later_version_are_skipped(recording: Path) -> N
     events, source = everything(recording)
     assert len(events) == 25
     assert source.tables.paths[99].path == "/x"
-    assert source.warnings == ["skipped, of unknown type: 1 chunks", "skipped, of unknown kind: 1 records"]
+    assert source.warnings == ["skipped, of unknown type: 1 chunk", "skipped, of unknown kind: 1 record"]
 
 
 def test_a_footer_that_counts_otherwise_is_told(path: Path) -> None:

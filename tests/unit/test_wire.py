@@ -179,7 +179,7 @@ def test_a_failed_open_shows_the_claimed_path() -> None:
 
 def test_a_claimed_path_stands_behind_the_folder_it_starts_from() -> None:
     decoder = Decoder()
-    decoder.learn(builders.name("/home/u", 3) + builders.name("/", 4))
+    decoder.learn(builders.name("/home/u", 3, mnt_ns=5) + builders.name("/", 4))
     decoder.learn(builders.claim("../x", 8, base_path_id=3) + builders.claim("y", 9, base_path_id=4))
     decoder.learn(builders.claim("/z", 10, base_path_id=3) + builders.claim("lost", 11, base_path_id=77))
     events = decoded(
@@ -187,6 +187,7 @@ def test_a_claimed_path_stands_behind_the_folder_it_starts_from() -> None:
     )
     assert [event.path for event in events] == ["/home/u/../x", "/y", "/z", "lost"]
     assert [event.claimed_path for event in events] == ["../x", "y", "/z", "lost"]
+    assert [event.mnt_ns for event in events] == [5, None, 5, None]
 
 
 def test_a_container_names_the_tasks_of_its_cgroup_and_the_paths_of_its_mounts() -> None:
@@ -206,6 +207,11 @@ def test_a_container_may_be_called_anything() -> None:
     decoder = Decoder()
     decoder.learn(builders.container(77, "a\x1b[2J\ud800") + builders.task(cgroup_id=77))
     assert decoder.tables.tasks[1].container == "a\\x1b[2J\\xed\\xa0\\x80"
+
+
+def test_an_exec_of_a_program_without_a_name_has_all_words() -> None:
+    (event,) = Decoder().learn(builders.exec_(path_id=99, file_id=99))
+    assert ev.as_dict(event)["path"] is None and ev.as_dict(event)["mnt_ns"] is None
 
 
 def test_what_was_put_aside_is_neither_an_event_nor_a_loss() -> None:

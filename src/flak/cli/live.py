@@ -130,7 +130,8 @@ def _before_exec(capture: Capture) -> Iterator[None]:
 
 def _announce(session: Session, capture: Capture, console: Console) -> None:
     """Say what is traced, how to stop, and what will be missing."""
-    console.say(f"tracing {session.description}" + ("" if capture.command else "; ^C to stop"))
+    doing = "waiting for" if session.awaits else "tracing"
+    console.say(f"{doing} {session.description}" + ("" if capture.command else "; ^C to stop"))
     user = run_as() if capture.command and not capture.user else None
     if user:
         console.say(f"{capture.command[0]} runs as {user.name}, who called sudo; --user root keeps root")
