@@ -243,7 +243,7 @@ static __always_inline bool is_decoded(long nr)
 {
 	u16 op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 
-	return (u64)nr < FLAK_MAX_SYSCALLS && op && op < NR_COMPAT_RENAMES;
+	return (u64)nr < FLAK_MAX_SYSCALLS && op && op < NR_NOT_DECODED;
 }
 
 /*
@@ -268,15 +268,10 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	struct task_state *state;
 	u16 op;
 
-	if (!is_covered(task))
+	if (!is_target(task))
 		return 0;
-	if ((u32)task->tgid == own_tgid) {
-		if (is_decoded(nr))
-			count(excluded_self);
-		return 0;
-	}
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
-	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || op >= NR_COMPAT_RENAMES || is_compat(task))
+	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || op >= NR_NOT_DECODED || is_compat(task))
 		return 0;
 	state = state_of(task);
 	if (!state)
@@ -300,8 +295,13 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		return 0; /* −1: sigreturn and execve leave no number */
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 	task = bpf_get_current_task_btf();
-	if (op >= NR_COMPAT_RENAMES)
+	if (op >= NR_NOT_DECODED)
 		note_renames(task, op, ret);
+	if ((u32)task->tgid == own_tgid) {
+		if (is_decoded(nr) && is_covered(task))
+			count(excluded_self);
+		return 0;
+	}
 	if (!is_call_of_ours(task, nr))
 		return 0;
 	if (is_compat(task)) {
@@ -310,7 +310,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	}
 	if (!op)
 		return 0;
-	if (op >= NR_COMPAT_RENAMES) {
+	if (op >= NR_NOT_DECODED) {
 		count_undecoded(op);
 		return 0;
 	}

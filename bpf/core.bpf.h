@@ -25,11 +25,13 @@ extern u64 own_pid_ns;
 
 /* What op_of_nr holds besides operations: calls that are only counted, and calls after which names may differ. */
 enum {
+	NR_EXEC = 248,		 /* execve, execveat */
 	NR_COMPAT_RENAMES = 249, /* the number means a rename in the 32-bit table only */
 	NR_RENAMES = 250,
 	NR_IO_URING = 251,
 	NR_AIO = 252,
 	NR_COPY = 253,
+	NR_NOT_DECODED = NR_EXEC, /* from here on */
 };
 
 /* A file under one of its names, and what proves that the pointers still mean the same (see names.bpf.h). */

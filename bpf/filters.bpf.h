@@ -56,7 +56,8 @@ static __always_inline bool is_call_cut(struct task_state *state, long ret, u64 
 {
 	u64 latency_ns = state->marks & FLAK_MARK_NO_ENTER ? FLAK_NONE : now - state->enter_ns;
 
-	return is_cut(state->path_id, is_error(ret), latency_ns, bytes);
+	/* An interrupted call has not failed: the kernel may restart it. */
+	return is_cut(state->path_id, is_error(ret) && !is_restart(ret), latency_ns, bytes);
 }
 
 #endif /* FLAK_FILTERS_BPF_H */

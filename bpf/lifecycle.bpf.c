@@ -126,6 +126,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	/* The new image's stack was filled by get_user_pages: no access of the program's. */
 	state->faults_before = task->min_flt + task->maj_flt - state->faults_seen;
 	state->nr = -1;
+	state->has_entered = false; /* it may cease to be traced, and come back amid a call */
 	if (bprm->file)
 		ref_of_file(state, (u64)bprm->file, &ref);
 

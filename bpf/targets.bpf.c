@@ -191,13 +191,25 @@ __noinline int traits_of_name(u64 first, u64 second)
 	return found;
 }
 
-/* prctl(PR_SET_NAME) and writes to /proc/PID/comm; before the new name is in place. At exec too, where flak_exec decides. */
+static __always_inline bool is_in_exec(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	long nr = syscall_nr(regs);
+
+	return task == bpf_get_current_task_btf() && (u64)nr < FLAK_MAX_SYSCALLS &&
+	       op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)] == NR_EXEC;
+}
+
+/*
+ * prctl(PR_SET_NAME) and writes to /proc/PID/comm; before the new name is in place. An exec comes by here, too, but is
+ * left to flak_exec: the old name counts until it is told.
+ */
 SEC("?tp_btf/task_rename")
 int BPF_PROG(flak_rename, struct task_struct *task, const char *comm)
 {
 	u64 name[2] = {};
 
-	if (task->pid != task->tgid)
+	if (task->pid != task->tgid || is_in_exec(task))
 		return 0; /* threads may call themselves what they like */
 	bpf_probe_read_kernel_str(name, sizeof(name), comm);
 	add_traits(task->tgid, traits_of_name(name[0], name[1]));

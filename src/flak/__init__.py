@@ -105,14 +105,14 @@ def trace(
     pid: int | str | Sequence[int | str] = (),
     tid: int | str | Sequence[int | str] = (),
     comm: str | Sequence[str] = (),
-    cgroup: int | str | Sequence[int | str] = (),
+    cgroup: int | str | os.PathLike[str] | Sequence[int | str | os.PathLike[str]] = (),
     container: str | Sequence[str] = (),
     uid: int | str | Sequence[int | str] = (),
     all_processes: bool = False,
     command: Sequence[str] | None = None,
     follow: bool = True,
     wait: bool = False,
-    path: str | Sequence[str] = (),
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     failed: bool = False,
     min_latency_ns: int = 0,
     min_size: int = 0,
@@ -156,8 +156,8 @@ def trace(
         follow=follow,
         wait=wait,
     )
-    paths = (path,) if isinstance(path, str) else tuple(path)
-    filters = Filters(paths=paths, failed=failed, min_latency_ns=min_latency_ns, min_size=min_size)
+    paths = [path] if isinstance(path, str) or hasattr(path, "__fspath__") else path
+    filters = Filters(paths=tuple(map(str, paths)), failed=failed, min_latency_ns=min_latency_ns, min_size=min_size)
     return Session(
         selection,
         filters=filters,

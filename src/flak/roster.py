@@ -42,6 +42,8 @@ class Roster:
     def look_up(self) -> None:
         """Find the processes, threads and cgroups that are meant. TargetError where one is not there."""
         self._targets = [describe(pid) for pid in self._selection.pids.chosen]
+        for pid in self._selection.pids.excluded:
+            describe(pid)
         for tid in self._selection.tids.chosen:
             check_thread(tid)
         self._watch = CgroupWatch(self._selection)

@@ -7,8 +7,9 @@ finds the cgroups that are meant, `session` tells the programs.
 
 from __future__ import annotations
 
+import os
 import pwd
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -21,7 +22,8 @@ from flak.events import escape
 __all__ = ["Choice", "Selection"]
 
 T = TypeVar("T")
-Words = int | str | Sequence[int | str]
+Word = int | str | os.PathLike[str]
+Words = Word | Iterable[Word]
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,7 +36,7 @@ class Choice(Generic[T]):
     @classmethod
     def of(cls, option: str, given: Words, parse: Callable[[str, str], T]) -> Self:
         """From words of which those with a `!` exclude. UsageError when they are too many, or don't parse."""
-        words = [str(word) for word in ([given] if isinstance(given, int | str) else given)]
+        words = [str(word) for word in ([given] if isinstance(given, int | str | os.PathLike) else given)]
         chosen = dict.fromkeys(parse(option, word) for word in words if not word.startswith("!"))
         excluded = dict.fromkeys(parse(option, word[1:]) for word in words if word.startswith("!"))
         if max(len(chosen), len(excluded)) > MAX_CHOICES:

@@ -145,6 +145,7 @@ class Session:
         self._ended = 0.0
         self._anchor = (0, 0)
         self._taken = 0  # accesses handed on, while max_events limits them
+        self._is_full = False  # and others were left out
         self._misses = 0
         self._final: Counters | None = None
         self._final_sequences: dict[int, tuple[int, int]] = {}
@@ -389,14 +390,21 @@ class Session:
             books.filtered["path"] += put_aside
             accesses -= put_aside
         if self._max_events is not None:
-            room = max(self._max_events - self._taken, 0)
-            if accesses > room:
-                books.is_cut = True
-                books.filtered["max_events"] += accesses - room
-                accesses, slots = room, slots[: size_of_accesses(slots, room)]
-            self._taken += accesses
+            accesses, slots = self._within_limit(accesses, slots, self._max_events)
         books.written += accesses + events
         return Taken(meta, slots, process_events)
+
+    def _within_limit(self, accesses: int, slots: memoryview, limit: int) -> tuple[int, memoryview]:
+        """What of a round may still be handed on, and how many accesses that are."""
+        room = 0 if self._is_full else limit - self._taken
+        if accesses > room or self._is_full:
+            self._books.filtered["max_events"] += accesses - room
+            # Once something was left out nothing may follow, be it empty slots: it would stand behind a gap.
+            slots = slots[: 0 if self._is_full else size_of_accesses(slots, room)]
+            self._is_full = self._books.is_cut = True
+            accesses = room
+        self._taken += accesses
+        return accesses, slots
 
     def _name_containers(self, meta: Sequence[Buffer]) -> list[bytes]:
         """Records of the containers to which cgroups belong that come up for the first time."""
