@@ -203,8 +203,10 @@ static __always_inline void enter_call(struct task_struct *task, struct task_sta
 		enter_transfer(task, state, regs);
 	else if (op <= FLAK_OP_LSEEK)
 		enter_descriptor(state);
-	else
+	else if (op <= FLAK_OP_MSYNC)
 		enter_mapping(state);
+	else
+		enter_metadata(state);
 }
 
 /* A call whose beginning was not seen, put together at its end. Off the hot path, hence a function of its own. */
@@ -224,18 +226,20 @@ __noinline int enter_late(struct task_state *state, long nr, u64 now)
 /* Calls that FLAK does not decode but will not pass over in silence. */
 static __always_inline void count_undecoded(u16 op)
 {
-	if (op == NR_IO_URING)
+	if (op == FLAK_NR_IO_URING)
 		count(not_decoded_io_uring);
-	else if (op == NR_AIO)
+	else if (op == FLAK_NR_AIO)
 		count(not_decoded_aio);
-	else if (op == NR_COPY)
+	else if (op == FLAK_NR_COPY)
 		count(not_decoded_copy);
 }
 
 /* Names may differ from now on, of everybody's files: known paths are looked at again. */
 static __always_inline void note_renames(struct task_struct *task, u16 op, long ret)
 {
-	if (!ret && (op == NR_RENAMES || (op == NR_COMPAT_RENAMES && is_compat(task))))
+	bool is_rename = op == FLAK_NR_RENAMES || (op >= FLAK_OP_RENAME && op <= FLAK_OP_RENAMEAT2);
+
+	if (!ret && (is_rename || (op == FLAK_NR_COMPAT_RENAMES && is_compat(task))))
 		__sync_fetch_and_add(&rename_gen, 1);
 }
 
@@ -243,7 +247,7 @@ static __always_inline bool is_decoded(long nr)
 {
 	u16 op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 
-	return (u64)nr < FLAK_MAX_SYSCALLS && op && op < NR_NOT_DECODED;
+	return (u64)nr < FLAK_MAX_SYSCALLS && op && op < FLAK_NOT_DECODED;
 }
 
 /*
@@ -271,7 +275,7 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	if (!is_target(task))
 		return 0;
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
-	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || op >= NR_NOT_DECODED || is_compat(task))
+	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || op >= FLAK_NOT_DECODED || is_compat(task))
 		return 0;
 	state = state_of(task);
 	if (!state)
@@ -295,7 +299,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		return 0; /* −1: sigreturn and execve leave no number */
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 	task = bpf_get_current_task_btf();
-	if (op >= NR_NOT_DECODED)
+	if (op >= FLAK_OP_RENAME)
 		note_renames(task, op, ret);
 	if ((u32)task->tgid == own_tgid) {
 		if (is_decoded(nr) && is_covered(task))
@@ -310,7 +314,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	}
 	if (!op)
 		return 0;
-	if (op >= NR_NOT_DECODED) {
+	if (op >= FLAK_NOT_DECODED) {
 		count_undecoded(op);
 		return 0;
 	}
@@ -335,8 +339,10 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		exit_transfer(task, state, regs, ret, now);
 	else if (op <= FLAK_OP_LSEEK)
 		exit_descriptor(state, ret, now);
-	else
+	else if (op <= FLAK_OP_MSYNC)
 		exit_mapping(state, ret, now);
+	else
+		exit_metadata(state, ret, now);
 	state->nr = -1;
 	return 0;
 }

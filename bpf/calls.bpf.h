@@ -12,9 +12,12 @@
 /* descriptors.bpf.c: open*, creat, close, dup*, fcntl(F_DUPFD*), lseek */
 int enter_descriptor(struct task_state *state);
 int exit_descriptor(struct task_state *state, long ret, u64 now);
-/* memory.bpf.c: mmap, munmap, mremap */
+/* memory.bpf.c: mmap, munmap, mremap, madvise, msync */
 int enter_mapping(struct task_state *state);
 int exit_mapping(struct task_state *state, long ret, u64 now);
+/* metadata.bpf.c: what looks for a path, or at a descriptor without moving its bytes */
+int enter_metadata(struct task_state *state);
+int exit_metadata(struct task_state *state, long ret, u64 now);
 
 static __always_inline struct pt_regs *regs_of(struct task_struct *task)
 {
@@ -37,6 +40,26 @@ static __always_inline bool take_fd(struct task_struct *task, struct task_state 
 	state->marks |= ref.marks;
 	*mode = ref.mode;
 	return true;
+}
+
+/* The directory a relative path starts from: the descriptor's, or the current one. */
+static __always_inline u32 base_of(struct task_struct *task, struct task_state *state, s32 dirfd)
+{
+	struct file_ref ref = {};
+	u64 file;
+
+	if (dirfd == AT_FDCWD) {
+		u64 fs = (u64)task->fs;
+
+		if (!fs || ref_of_dentry(state, kaddr(fs, struct fs_struct, pwd.dentry),
+					 kaddr(fs, struct fs_struct, pwd.mnt), &ref))
+			return 0;
+		return ref.path_id;
+	}
+	file = file_of_fd(task, dirfd);
+	if (!file || ref_of_file(state, file, &ref))
+		return 0;
+	return ref.path_id;
 }
 
 #endif /* FLAK_CALLS_BPF_H */

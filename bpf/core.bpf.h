@@ -23,17 +23,6 @@ extern u32 is_stopping;
 extern u32 own_tgid, own_level;
 extern u64 own_pid_ns;
 
-/* What op_of_nr holds besides operations: calls that are only counted, and calls after which names may differ. */
-enum {
-	NR_EXEC = 248,		 /* execve, execveat */
-	NR_COMPAT_RENAMES = 249, /* the number means a rename in the 32-bit table only */
-	NR_RENAMES = 250,
-	NR_IO_URING = 251,
-	NR_AIO = 252,
-	NR_COPY = 253,
-	NR_NOT_DECODED = NR_EXEC, /* from here on */
-};
-
 /* A file under one of its names, and what proves that the pointers still mean the same (see names.bpf.h). */
 struct name_entry {
 	u64 inode;
@@ -118,6 +107,14 @@ struct {
 	__uint(max_entries, 4 << 20);
 } meta SEC(".maps");
 
+/* What stat(2) told of a file; all zero: nothing. */
+struct stat_identity {
+	u64 ino;
+	u64 size;
+	u32 dev;
+	u32 mode;
+};
+
 struct file_ref {
 	u32 file_id;
 	u32 path_id;
@@ -135,7 +132,8 @@ __hidden struct task_state *state_of(struct task_struct *task);
 int identify(struct task_state *state);
 /* names.bpf.c */
 int intern(void);
-int send_claim(u64 user_string, u32 base_path_id);
+/* claims.bpf.c */
+u64 intern_claim(u64 user_string, u32 base_path_id, struct stat_identity *found);
 int send_exec(struct flak_process *process, u64 user_string);
 
 static __always_inline struct flak_counters *cpu_counters(void)

@@ -13,26 +13,6 @@ static __always_inline bool is_open(u16 op)
 	return op >= FLAK_OP_OPEN && op <= FLAK_OP_CREAT;
 }
 
-/* The directory a relative path starts from: the descriptor's, or the current one. */
-static __always_inline u32 base_of(struct task_struct *task, struct task_state *state, s32 dirfd)
-{
-	struct file_ref ref = {};
-	u64 file;
-
-	if (dirfd == AT_FDCWD) {
-		u64 fs = (u64)task->fs;
-
-		if (!fs || ref_of_dentry(state, kaddr(fs, struct fs_struct, pwd.dentry),
-					 kaddr(fs, struct fs_struct, pwd.mnt), &ref))
-			return 0;
-		return ref.path_id;
-	}
-	file = file_of_fd(task, dirfd);
-	if (!file || ref_of_file(state, file, &ref))
-		return 0;
-	return ref.path_id;
-}
-
 int enter_descriptor(struct task_state *state)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -113,7 +93,7 @@ static __always_inline void exit_open(struct task_struct *task, struct task_stat
 	if (is_call_cut(state, ret, now, FLAK_NONE))
 		return;
 	if (!state->path_id)
-		claim_id = send_claim(args.path, state->base_path_id);
+		claim_id = intern_claim(args.path, state->base_path_id, NULL);
 
 	operands = reserve_long(task_id_of(task, state), state, ret, now);
 	if (!operands)

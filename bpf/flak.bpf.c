@@ -7,8 +7,10 @@
 #include "targets.bpf.c"
 #include "faults.bpf.c" /* before the others: what a kernel refuses is then refused before much is verified */
 #include "names.bpf.c"
+#include "claims.bpf.c"
 #include "calls.bpf.c"
 #include "descriptors.bpf.c"
 #include "memory.bpf.c"
+#include "metadata.bpf.c"
 #include "lifecycle.bpf.c"
 #include "attach.bpf.c"

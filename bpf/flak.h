@@ -68,7 +68,42 @@ enum flak_op {
 	FLAK_OP_MMAP = 32,
 	FLAK_OP_MUNMAP = 33,
 	FLAK_OP_MREMAP = 34,
-	/* 64..127: metadata calls; 0x100 + opcode: io_uring; 0x200 + opcode: aio (reserved). */
+	FLAK_OP_MADVISE = 35,
+	FLAK_OP_MSYNC = 36,
+	/* Calls that look for a path, or at a descriptor. */
+	FLAK_OP_NEWSTAT = 64,
+	FLAK_OP_NEWLSTAT = 65,
+	FLAK_OP_NEWFSTAT = 66,
+	FLAK_OP_NEWFSTATAT = 67,
+	FLAK_OP_STATX = 68,
+	FLAK_OP_STATFS = 69,
+	FLAK_OP_FSTATFS = 70,
+	FLAK_OP_ACCESS = 71,
+	FLAK_OP_FACCESSAT = 72,
+	FLAK_OP_FACCESSAT2 = 73,
+	FLAK_OP_RENAME = 74,
+	FLAK_OP_RENAMEAT = 75,
+	FLAK_OP_RENAMEAT2 = 76,
+	FLAK_OP_LINK = 77,
+	FLAK_OP_LINKAT = 78,
+	FLAK_OP_SYMLINK = 79,
+	FLAK_OP_SYMLINKAT = 80,
+	FLAK_OP_UNLINK = 81,
+	FLAK_OP_UNLINKAT = 82,
+	FLAK_OP_MKDIR = 83,
+	FLAK_OP_MKDIRAT = 84,
+	FLAK_OP_RMDIR = 85,
+	FLAK_OP_TRUNCATE = 86,
+	FLAK_OP_FTRUNCATE = 87,
+	FLAK_OP_FALLOCATE = 88,
+	FLAK_OP_FSYNC = 89,
+	FLAK_OP_FDATASYNC = 90,
+	FLAK_OP_SYNC_FILE_RANGE = 91,
+	FLAK_OP_READAHEAD = 92,
+	FLAK_OP_FADVISE64 = 93,
+	FLAK_OP_GETDENTS64 = 94,
+	FLAK_OP_CLOSE_RANGE = 95,
+	/* 0x100 + opcode: io_uring; 0x200 + opcode: aio (reserved). */
 	FLAK_OP_FAULT = 0x300,
 	FLAK_OP_FORK = 0x400,
 	FLAK_OP_EXEC = 0x401,
@@ -78,6 +113,17 @@ enum flak_op {
 	/* Second slot of a two-slot record: a struct flak_operands that belongs to the access before it. */
 	FLAK_OP_OPERANDS = 0xffff,
 };
+
+/* What the table of system calls holds besides operations: calls that are only looked at or counted. */
+enum flak_nr {
+	FLAK_NR_EXEC = 248,	      /* execve, execveat */
+	FLAK_NR_COMPAT_RENAMES = 249, /* the number means a rename in the 32-bit table only */
+	FLAK_NR_RENAMES = 250,	      /* names may differ afterwards */
+	FLAK_NR_IO_URING = 251,
+	FLAK_NR_AIO = 252,
+	FLAK_NR_COPY = 253,
+};
+#define FLAK_NOT_DECODED 248 /* from here on */
 
 /* Quality marks, bits of flak_access.marks. The names that machines read are these, lower-cased. */
 enum flak_mark {
@@ -135,16 +181,16 @@ struct flak_operands {
 	__u64 old_addr;	     /* mremap: address before it */
 	__u64 arg_offset;    /* the offset the program passed; any value is one, even -1 */
 	__u32 prot;	     /* PROT_* */
-	__u32 map_flags;     /* MAP_* or MREMAP_* */
+	__u32 map_flags;     /* MAP_* or MREMAP_*; under FLAK_HAS_FLAGS those of another call, or its advice */
 	__u32 open_flags;    /* O_* */
 	__u32 mode;	     /* creation mode */
 	__s32 new_fd;	     /* descriptor made by the call, -1: none */
 	__u32 claim_id;	     /* path_id of the string the program passed, 0: none */
-	__u32 other_file_id; /* second file of a call that has two, 0: none (reserved, with the next two) */
-	__u32 other_path_id;
-	__u32 call_id; /* links the records of one copy, 0: none */
-	__u16 op;      /* FLAK_OP_OPERANDS */
-	__u16 has;     /* enum flak_has: which of the above are set */
+	__u32 other_file_id; /* second file of a call that has two, 0: none (reserved, with call_id) */
+	__u32 other_path_id; /* the other name of a rename or link */
+	__u32 call_id;	     /* links the records of one copy, 0: none */
+	__u16 op;	     /* FLAK_OP_OPERANDS */
+	__u16 has;	     /* enum flak_has: which of the above are set */
 };
 _Static_assert(sizeof(struct flak_operands) == 64, "flak_operands is one slot");
 
@@ -156,6 +202,7 @@ enum flak_has {
 	FLAK_HAS_MODE = 0x10,
 	FLAK_HAS_RET64 = 0x20, /* addr is the result, which flak_access.ret cannot hold (copy_file_range on NFS) */
 	FLAK_HAS_ARG_OFFSET = 0x40,
+	FLAK_HAS_FLAGS = 0x80,
 };
 
 /*
@@ -179,11 +226,12 @@ enum flak_meta {
 };
 
 enum flak_name_flag {
-	FLAK_NAME_TRUNCATED = 0x1, /* deeper or longer than FLAK walks: the first components are missing */
-	FLAK_NAME_CLAIMED = 0x2,   /* bytes are the program's string; base_path_id is what it was relative to */
-	FLAK_NAME_FAULT = 0x4,	   /* the program's string could not be read */
-	FLAK_NAME_DELETED = 0x8,   /* had no name left when it was sent (reserved: FLAK_MARK_DELETED says it) */
-	FLAK_NAME_DETACHED = 0x10, /* its root is not a mount in any namespace (pipes, memfds, lazy umounts) */
+	FLAK_NAME_TRUNCATED = 0x1,  /* deeper or longer than FLAK walks: the first components are missing */
+	FLAK_NAME_CLAIMED = 0x2,    /* bytes are the program's string; base_path_id is what it was relative to */
+	FLAK_NAME_FAULT = 0x4,	    /* the program's string could not be read */
+	FLAK_NAME_DELETED = 0x8,    /* had no name left when it was sent (reserved: FLAK_MARK_DELETED says it) */
+	FLAK_NAME_DETACHED = 0x10,  /* its root is not a mount in any namespace (pipes, memfds, lazy umounts) */
+	FLAK_NAME_FROM_STAT = 0x40, /* dev and ino are what stat(2) returned: the generation is not known */
 	FLAK_NAME_WEAK = 0x20, /* dev, ino and ino_gen do not tell files apart here: generation 0, or btrfs snapshots */
 };
 

@@ -79,6 +79,7 @@ static __always_inline u64 load_u64(u64 addr)
 #define ARG5(regs) ((regs)->r8)
 #define ARG6(regs) ((regs)->r9)
 #define is_user_mode(regs) (((regs)->cs & 3) == 3)
+#define STAT_MODE_WORD 3 /* st_mode of struct stat, in words of eight bytes */
 #elif defined(__TARGET_ARCH_arm64)
 #define syscall_nr(regs) ((long)(regs)->syscallno)
 #define ARG1(regs) ((regs)->orig_x0)
@@ -88,6 +89,7 @@ static __always_inline u64 load_u64(u64 addr)
 #define ARG5(regs) ((regs)->regs[4])
 #define ARG6(regs) ((regs)->regs[5])
 #define is_user_mode(regs) (((regs)->pstate & 0xf) == 0)
+#define STAT_MODE_WORD 2
 #endif
 
 /* The task is inside a 32-bit system call, whose numbers are others. */
@@ -102,10 +104,12 @@ static __always_inline bool is_compat(const struct task_struct *task)
 
 /* Values the kernel's headers define by macro, hence not in BTF. */
 #define AT_FDCWD -100
+#define AT_EMPTY_PATH 0x1000
 #define S_IFMT 0170000
 #define S_IFDIR 0040000
 #define S_IFREG 0100000
 #define S_IFBLK 0060000
+#define S_IFLNK 0120000
 #define O_APPEND 02000
 #define RWF_APPEND 0x10
 #define RWF_NOAPPEND 0x20

@@ -2,7 +2,7 @@
 /*
  * Mappings: which part of which file was mapped, moved, unmapped? Anonymous memory is not a file and passes unrecorded.
  *
- * munmap and mremap name a file through the mapping that holds their first address, taken at enter; a range over several
+ * munmap, mremap, madvise and msync name a file through the mapping that holds their first address, taken at enter; a range over several
  * mappings is recorded as its first.
  */
 #include "calls.bpf.h"
@@ -43,7 +43,7 @@ int enter_mapping(struct task_state *state)
 		state->size_req = ARG2(regs);
 	} else {
 		is_wanted = take_mapping(state, ARG1(regs));
-		state->size_req = state->op == FLAK_OP_MREMAP ? ARG3(regs) : ARG2(regs);
+		state->size_req = state->op == FLAK_OP_MREMAP ? ARG3(regs) : ARG2(regs); /* the others: length */
 	}
 	if (!is_wanted)
 		state->op = FLAK_OP_NONE;
@@ -70,7 +70,11 @@ int exit_mapping(struct task_state *state, long ret, u64 now)
 		operands->map_flags = ARG4(regs);
 		operands->has = FLAK_HAS_MAP_FLAGS;
 	}
-	if (state->op == FLAK_OP_MUNMAP)
+	if (state->op == FLAK_OP_MADVISE || state->op == FLAK_OP_MSYNC) {
+		operands->map_flags = ARG3(regs);
+		operands->has = FLAK_HAS_FLAGS;
+	}
+	if (state->op != FLAK_OP_MMAP && state->op != FLAK_OP_MREMAP)
 		operands->addr = ARG1(regs);
 	else if (!is_error(ret))
 		operands->addr = ret;

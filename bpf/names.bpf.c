@@ -276,37 +276,6 @@ done:
 	return 0;
 }
 
-/*
- * Sends a string the program passed as a path, for a call that failed. Read at exit: at entry the page is often not
- * there yet. Returns its path_id, 0 when it could not be sent.
- */
-int send_claim(u64 user_string, u32 base_path_id)
-{
-	struct name_scratch *out;
-	u32 which, path_id;
-	long len;
-
-	out = scratch_get(&which);
-	if (!out)
-		return 0;
-	__builtin_memset(&out->head, 0, sizeof(out->head));
-	out->head.base_path_id = base_path_id;
-	out->head.flags = FLAK_NAME_CLAIMED;
-	len = bpf_probe_read_user_str(out->bytes, FLAK_PATH_MAX, (void *)user_string);
-	if (len < 1) {
-		out->head.flags |= FLAK_NAME_FAULT;
-		len = 1;
-	}
-	if (len == FLAK_PATH_MAX)
-		out->head.flags |= FLAK_NAME_TRUNCATED;
-	path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
-	out->head.path_id = path_id;
-	if (!send_name(out, (len - 1) & (FLAK_PATH_MAX - 1)))
-		path_id = 0;
-	scratch_put(which);
-	return path_id;
-}
-
 #define ARGV0_MAX 256
 
 struct exec_record {

@@ -197,7 +197,7 @@ static __always_inline bool is_in_exec(struct task_struct *task)
 	long nr = syscall_nr(regs);
 
 	return task == bpf_get_current_task_btf() && (u64)nr < FLAK_MAX_SYSCALLS &&
-	       op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)] == NR_EXEC;
+	       op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)] == FLAK_NR_EXEC;
 }
 
 /*

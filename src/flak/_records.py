@@ -25,6 +25,7 @@ NAME_WORDS = 4
 MAX_VERDICTS = 1048576
 VERDICT_WORDS = 16384
 MAX_SYSCALLS = 512
+NOT_DECODED = 248
 
 
 class Op(IntEnum):
@@ -54,12 +55,57 @@ class Op(IntEnum):
     MMAP = 32
     MUNMAP = 33
     MREMAP = 34
+    MADVISE = 35
+    MSYNC = 36
+    NEWSTAT = 64
+    NEWLSTAT = 65
+    NEWFSTAT = 66
+    NEWFSTATAT = 67
+    STATX = 68
+    STATFS = 69
+    FSTATFS = 70
+    ACCESS = 71
+    FACCESSAT = 72
+    FACCESSAT2 = 73
+    RENAME = 74
+    RENAMEAT = 75
+    RENAMEAT2 = 76
+    LINK = 77
+    LINKAT = 78
+    SYMLINK = 79
+    SYMLINKAT = 80
+    UNLINK = 81
+    UNLINKAT = 82
+    MKDIR = 83
+    MKDIRAT = 84
+    RMDIR = 85
+    TRUNCATE = 86
+    FTRUNCATE = 87
+    FALLOCATE = 88
+    FSYNC = 89
+    FDATASYNC = 90
+    SYNC_FILE_RANGE = 91
+    READAHEAD = 92
+    FADVISE64 = 93
+    GETDENTS64 = 94
+    CLOSE_RANGE = 95
     FAULT = 0x300
     FORK = 0x400
     EXEC = 0x401
     EXIT = 0x402
     PUT_ASIDE = 0xFE00
     OPERANDS = 0xFFFF
+
+
+class Nr(IntEnum):
+    """enum flak_nr."""
+
+    EXEC = 248
+    COMPAT_RENAMES = 249
+    RENAMES = 250
+    IO_URING = 251
+    AIO = 252
+    COPY = 253
 
 
 class Mark(IntFlag):
@@ -96,6 +142,7 @@ class Has(IntFlag):
     MODE = 0x10
     RET64 = 0x20
     ARG_OFFSET = 0x40
+    FLAGS = 0x80
 
 
 class Meta(IntEnum):
@@ -115,6 +162,7 @@ class NameFlag(IntFlag):
     FAULT = 0x4
     DELETED = 0x8
     DETACHED = 0x10
+    FROM_STAT = 0x40
     WEAK = 0x20
 
 

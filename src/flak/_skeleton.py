@@ -42,6 +42,7 @@ PROGRAMS: dict[str, str] = {
 
 MAPS: tuple[str, ...] = (
     "accesses",
+    "claims",
     "identities",
     "meta",
     "names",
@@ -58,6 +59,7 @@ VARIABLES: dict[str, Variable] = {
     "cgroup_count": Variable(".bss", "I", 4, 1),
     "cgroup_depths": Variable(".bss", "I", 4, 128),
     "cgroup_ids": Variable(".bss", "Q", 8, 128),
+    "claim_seed": Variable(".rodata", "Q", 8, 1),
     "counters": Variable(".bss", "struct flak_counters", 192, 1024),
     "excluded_cgroup_count": Variable(".rodata", "I", 4, 1),
     "excluded_root_count": Variable(".bss", "I", 4, 1),
@@ -117,6 +119,7 @@ class Config:
     """The settings: constants of the object that are chosen before it is loaded."""
 
     all_files: bool = False
+    claim_seed: int = 0
     excluded_cgroup_count: int = 0
     excluded_tid_count: int = 0
     excluded_uid_count: int = 0

@@ -19,16 +19,16 @@ from typing import Any, ClassVar, Protocol
 from flak._records import Mark, Op
 
 __all__ = [
-    "WORDS", "Access", "Close", "Counters", "Dup", "Event", "EventSource", "Exec", "Exit", "Fault", "File",
-    "Fork", "Lost", "Mark", "Mmap", "Mremap", "Munmap", "Op", "Open", "Read", "Seek", "Tables", "Task", "Write",
-    "as_dict", "escape",
+    "WORDS", "Access", "Advise", "Check", "Close", "Counters", "Dup", "Event", "EventSource", "Exec", "Exit", "Fault",
+    "File", "Fork", "Link", "ListDir", "Lost", "Mark", "Mkdir", "Mmap", "Mremap", "Munmap", "Op", "Open", "Read",
+    "Rename", "Seek", "Stat", "StatFs", "Sync", "Tables", "Task", "Truncate", "Unlink", "Write", "as_dict", "escape",
 ]  # fmt: skip
 
 WORDS = (
     "ts_ns", "latency_ns", "via", "op", "pid", "tid", "ns_pid", "comm", "cgroup_id", "container", "fd", "file_id",
     "path_id", "path", "path_bytes", "mnt_ns", "dev", "ino", "ino_gen", "kind", "is_write", "file_offset", "arg_offset",
     "size_req", "size_ret", "page_count", "errno", "call_id", "role", "addr", "prot", "map_flags", "is_major",
-    "open_flags", "new_fd", "new_path", "claimed_path", "child_pid", "argv0", "marks", "cpu", "seq",
+    "open_flags", "flags", "mode", "new_fd", "new_path", "claimed_path", "child_pid", "argv0", "marks", "cpu", "seq",
 )  # fmt: skip
 """Every field of an event, in the order of JSON lines and CSV columns."""
 
@@ -187,6 +187,7 @@ class Operands:
     arg_offset: int | None = None
     prot: int | None = None
     map_flags: int | None = None
+    flags: int | None = None
     open_flags: int | None = None
     mode: int | None = None
     new_fd: int | None = None
@@ -323,8 +324,33 @@ class Access(Event):
 
     @property
     def claim(self) -> File | None:
-        """What the program's path string said, for calls that failed."""
-        return self.tables.paths.get(self.operands.claim_id) if self.operands.claim_id else None
+        """What the program's path string said: of opens that failed, and of all other calls that take a path."""
+        file = self.tables.paths.get(self.operands.claim_id or self.path_id)
+        return file if file and file.raw_claim is not None else None
+
+    @property
+    def claimed_path(self) -> str | None:
+        """The string the program passed, where it is all that is known; escaped, relative as it was."""
+        claim = self.claim
+        if claim is None or claim.raw_claim is None or claim.marks & Mark.PATH_FAULT:
+            return None
+        return escape(claim.raw_claim)
+
+    @property
+    def new_path(self) -> str | None:
+        """The other name of a rename or link, as the program passed it, behind the folder it starts from; escaped."""
+        other = self.tables.paths.get(self.operands.other_path_id)
+        return other.path or None if other else None
+
+    @property
+    def flags(self) -> int | None:
+        """Flags or advice of a call that has them, as a number."""
+        return self.operands.flags
+
+    @property
+    def mode(self) -> int | None:
+        """Permission bits for what is to be made, or asked about; as passed."""
+        return self.operands.mode
 
     @property
     def dev(self) -> str | None:
@@ -454,22 +480,9 @@ class Open(_Descriptor):
         """O_* flags, as passed."""
         return self.operands.open_flags
 
-    @property
-    def mode(self) -> int | None:
-        """Permission bits for a file to be created, as passed."""
-        return self.operands.mode
-
-    @property
-    def claimed_path(self) -> str | None:
-        """The string the program passed, kept for calls that failed; escaped, relative as it was. None when unknown."""
-        claim = self.claim
-        if claim is None or claim.raw_claim is None or claim.marks & Mark.PATH_FAULT:
-            return None
-        return escape(claim.raw_claim)
-
 
 class Close(Access):
-    """close."""
+    """close; close_range: `fd` is the first descriptor, `size_req` how many numbers the range has."""
 
     __slots__ = ()
 
@@ -505,6 +518,12 @@ class _Mapping(Access):
         return self.operands.map_flags
 
 
+class Advise(_Mapping):
+    """madvise, fadvise64, readahead: what a program says about accesses to come. `flags` is the advice."""
+
+    __slots__ = ()
+
+
 class Mmap(_Mapping):
     """mmap of a file: `size_req` is the length, `file_offset` where in the file it begins."""
 
@@ -521,6 +540,77 @@ class Mremap(_Mapping):
     """mremap: `size_req` is the new length, `addr` the new address."""
 
     __slots__ = ()
+
+
+class _PathCall(Access):
+    """A call that names its file by a path, which is a claim: `path_claimed`."""
+
+    __slots__ = ()
+
+
+class Stat(_PathCall):
+    """newstat, newlstat, newfstat, newfstatat, statx. What a path led to is told by `dev`, `ino` and `kind`."""
+
+    __slots__ = ()
+
+
+class StatFs(_PathCall):
+    """statfs, fstatfs."""
+
+    __slots__ = ()
+
+
+class Check(_PathCall):
+    """access, faccessat, faccessat2; `mode` is what was asked for (R_OK, W_OK, X_OK)."""
+
+    __slots__ = ()
+
+
+class Rename(_PathCall):
+    """rename, renameat, renameat2: from `path` to `new_path`."""
+
+    __slots__ = ()
+
+
+class Link(_PathCall):
+    """link, linkat, symlink, symlinkat: `new_path` is made; `path` is what it leads to, of symlinks as written."""
+
+    __slots__ = ()
+
+
+class Unlink(_PathCall):
+    """unlink, unlinkat, rmdir."""
+
+    __slots__ = ()
+
+
+class Mkdir(_PathCall):
+    """mkdir, mkdirat."""
+
+    __slots__ = ()
+
+
+class Truncate(_PathCall):
+    """truncate, ftruncate: `size_req` is the new length. fallocate: `size_req` bytes from `file_offset` on."""
+
+    __slots__ = ()
+
+
+class Sync(_Mapping):
+    """fsync, fdatasync, sync_file_range, msync."""
+
+    __slots__ = ()
+
+
+class ListDir(Access):
+    """getdents64; `size_ret` is bytes of directory entries."""
+
+    __slots__ = ()
+
+    @property
+    def size_ret(self) -> int | None:
+        """Bytes of entries; None when the call failed or has no result."""
+        return None if self.raw_ret < 0 or self.raw_marks & _NO_RESULT else self.raw_ret
 
 
 class Fault(Access):
@@ -739,11 +829,22 @@ CLASS_OF_OP: dict[int, type[Access]] = {
     **dict.fromkeys((Op.WRITE, Op.WRITEV, Op.PWRITE64, Op.PWRITEV, Op.PWRITEV2), Write),
     **dict.fromkeys((Op.OPEN, Op.OPENAT, Op.OPENAT2, Op.CREAT), Open),
     **dict.fromkeys((Op.DUP, Op.DUP2, Op.DUP3, Op.FCNTL), Dup),
-    Op.CLOSE: Close,
+    **dict.fromkeys((Op.CLOSE, Op.CLOSE_RANGE), Close),
     Op.LSEEK: Seek,
     Op.MMAP: Mmap,
     Op.MUNMAP: Munmap,
     Op.MREMAP: Mremap,
+    **dict.fromkeys((Op.NEWSTAT, Op.NEWLSTAT, Op.NEWFSTAT, Op.NEWFSTATAT, Op.STATX), Stat),
+    **dict.fromkeys((Op.STATFS, Op.FSTATFS), StatFs),
+    **dict.fromkeys((Op.ACCESS, Op.FACCESSAT, Op.FACCESSAT2), Check),
+    **dict.fromkeys((Op.RENAME, Op.RENAMEAT, Op.RENAMEAT2), Rename),
+    **dict.fromkeys((Op.LINK, Op.LINKAT, Op.SYMLINK, Op.SYMLINKAT), Link),
+    **dict.fromkeys((Op.UNLINK, Op.UNLINKAT, Op.RMDIR), Unlink),
+    **dict.fromkeys((Op.MKDIR, Op.MKDIRAT), Mkdir),
+    **dict.fromkeys((Op.TRUNCATE, Op.FTRUNCATE, Op.FALLOCATE), Truncate),
+    **dict.fromkeys((Op.FSYNC, Op.FDATASYNC, Op.SYNC_FILE_RANGE, Op.MSYNC), Sync),
+    **dict.fromkeys((Op.READAHEAD, Op.FADVISE64, Op.MADVISE), Advise),
+    Op.GETDENTS64: ListDir,
     Op.FAULT: Fault,
 }
 """Which class an access of an op is; ops of a newer FLAK are plain `Access`."""

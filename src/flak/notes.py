@@ -11,7 +11,28 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 
-from flak.events import Access, Close, Dup, Event, Exec, Exit, Fault, Fork, Mark, Mmap, Open, Read, Seek, Write
+from flak.events import (
+    Access,
+    Advise,
+    Check,
+    Close,
+    Dup,
+    Event,
+    Exec,
+    Exit,
+    Fault,
+    Fork,
+    Link,
+    Mark,
+    Mkdir,
+    Mmap,
+    Open,
+    Read,
+    Rename,
+    Seek,
+    Stat,
+    Write,
+)
 from flak.text import format_size
 
 __all__ = ["FAULT_BITS", "FAULT_NOTES", "details_of", "joined", "marks_of"]
@@ -33,8 +54,12 @@ def joined(notes: Iterable[str]) -> str:
 
 
 def marks_of(event: Access) -> list[str]:
-    """Marks that the line has no better word for: an errno says that the path is a claim."""
-    return [mark for mark in event.marks if not (mark == "path_claimed" and event.errno)]
+    """Marks that the line has no better word for: an open's errno, and the names of other calls, say that the path is a
+    claim.
+    """
+    return [
+        mark for mark in event.marks if not (mark == "path_claimed" and (event.errno or not isinstance(event, Open)))
+    ]
 
 
 def details_of(event: Event) -> list[str]:
@@ -52,6 +77,18 @@ def details_of(event: Event) -> list[str]:
             return [whence if event.arg_offset is None else f"{whence} {event.arg_offset}"]
         case Mmap():
             return [] if event.prot is None else [_protection(event.prot, event.map_flags or 0)]
+        case Rename() | Link():
+            return [f"to {event.new_path}"] if event.new_path else []
+        case Mkdir():
+            return [] if event.mode is None else [f"mode {event.mode:04o}"]
+        case Check():
+            return [] if event.mode is None else [_asked_for(event.mode)]
+        case Advise():
+            return [] if event.flags is None else [_advice(event.op, event.flags)]
+        case Stat():
+            return []
+        case Access() if event.flags:
+            return [f"flags {event.flags:#x}"]
         case Fork():
             is_thread = event.child_tid != event.child_pid
             return [f"thread {event.child_tid}" if is_thread else f"child {event.child_pid}"]
@@ -73,6 +110,20 @@ def _descriptor_details(event: Access) -> list[str]:
     if event.open_flags is not None:
         words.append(_open_flags(event.open_flags))
     return words
+
+
+def _asked_for(mode: int) -> str:
+    """ "R_OK|X_OK": what access(2) was asked."""
+    names = [name for name in ("R_OK", "W_OK", "X_OK") if mode & getattr(os, name)]
+    return "|".join(names) or "F_OK"
+
+
+@lru_cache(maxsize=64)
+def _advice(op: str, number: int) -> str:
+    """ "MADV_RANDOM", "POSIX_FADV_DONTNEED": advice by name, where this machine has one."""
+    prefix, module = ("MADV_", mmap) if op == "madvise" else ("POSIX_FADV_", os)
+    names = (name for name in dir(module) if name.startswith(prefix))
+    return next((name for name in names if getattr(module, name) == number), f"advice {number}")
 
 
 _WHENCE = {0: "SEEK_SET", 1: "SEEK_CUR", 2: "SEEK_END", 3: "SEEK_DATA", 4: "SEEK_HOLE"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import platform
 import socket
 import sys
@@ -19,13 +20,28 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from flak import __version__, preflight, probes
-from flak._records import FORMAT_VERSION, Op
+from flak._records import FORMAT_VERSION, Nr, Op
 from flak._skeleton import Config
 from flak.bpf import BpfObject, Shared
 from flak.containers import Names
 from flak.drain import Drain, Round
 from flak.errors import OutputError, UsageError
-from flak.events import Batch, Counters, Event, Tables
+from flak.events import (
+    CLASS_OF_OP,
+    Batch,
+    Check,
+    Counters,
+    Event,
+    Link,
+    ListDir,
+    Mkdir,
+    Rename,
+    Stat,
+    StatFs,
+    Tables,
+    Truncate,
+    Unlink,
+)
 from flak.filters import Filters, PathPatterns, PathSieve
 from flak.roster import Roster
 from flak.selection import Selection
@@ -46,13 +62,21 @@ META_RING_SIZE = 16 << 20  # a name for every other slot of the access ring
 DEFAULT_BUFFER_SIZE = 16 << 20
 MAX_BUFFER_SIZE = 1 << 31  # a map's size is a u32, a ring's a power of two
 
+
+def _ops_of(*classes: type[Event]) -> frozenset[Op]:
+    return frozenset(Op(op) for op, cls in CLASS_OF_OP.items() if cls in classes)
+
+
 EVENT_GROUPS: dict[str, frozenset[Op]] = {
     "read": frozenset({Op.READ, Op.READV, Op.PREAD64, Op.PREADV, Op.PREADV2}),
     "write": frozenset({Op.WRITE, Op.WRITEV, Op.PWRITE64, Op.PWRITEV, Op.PWRITEV2}),
     "open": frozenset({Op.OPEN, Op.OPENAT, Op.OPENAT2, Op.CREAT, Op.DUP, Op.DUP2, Op.DUP3, Op.FCNTL}),
-    "close": frozenset({Op.CLOSE}),
-    "meta": frozenset({Op.LSEEK}),
-    "mmap": frozenset({Op.MMAP, Op.MUNMAP, Op.MREMAP}),
+    "close": frozenset({Op.CLOSE, Op.CLOSE_RANGE}),
+    "stat": _ops_of(Stat, StatFs, Check),
+    "meta": frozenset({Op.LSEEK})
+    | _ops_of(Rename, Link, Unlink, Mkdir, Truncate, ListDir)
+    | {Op.FSYNC, Op.FDATASYNC, Op.SYNC_FILE_RANGE, Op.READAHEAD, Op.FADVISE64},
+    "mmap": frozenset({Op.MMAP, Op.MUNMAP, Op.MREMAP, Op.MADVISE, Op.MSYNC}),
     "fault": frozenset({Op.FAULT}),
     "process": frozenset({Op.FORK, Op.EXEC, Op.EXIT}),
 }
@@ -183,6 +207,7 @@ class Session:
             Config(
                 **self._roster.settings(),
                 **self._filters.settings(),
+                claim_seed=int.from_bytes(os.urandom(8), "little"),
                 page_shift=mmap.PAGESIZE.bit_length() - 1,
                 all_files=self._all_files,
             ),
@@ -222,8 +247,12 @@ class Session:
 
     def _wanted_calls(self, op_of_nr: bytes) -> bytes:
         """The table of calls without those nobody asked for. Entries that are no operation (renames) stay."""
-        unwanted = {op for name, ops in EVENT_GROUPS.items() if name not in self._events for op in ops}
-        return bytes(0 if op in unwanted else op for op in op_of_nr)
+        unwanted: dict[int, int] = {
+            op: 0 for name, ops in EVENT_GROUPS.items() if name not in self._events for op in ops
+        }
+        # Who renames what makes names stale, asked for or not.
+        renames = {op: Nr.RENAMES for op in unwanted if CLASS_OF_OP.get(op) is Rename}
+        return bytes({**unwanted, **renames}.get(op, op) for op in op_of_nr)
 
     # --- what is traced
 

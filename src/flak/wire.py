@@ -55,10 +55,11 @@ Layouts = Mapping[str, tuple[int, Sequence[tuple[str, int, int]]]]
 # Plain ints: arithmetic with enum members costs microseconds.
 _HAS_OPERANDS = int(Mark.HAS_OPERANDS)
 _HAS_ADDR, _HAS_PROT, _HAS_MAP_FLAGS = int(Has.ADDR), int(Has.PROT), int(Has.MAP_FLAGS)
+_HAS_FLAGS = int(Has.FLAGS)
 _HAS_OPEN_FLAGS, _HAS_MODE, _HAS_ARG_OFFSET = int(Has.OPEN_FLAGS), int(Has.MODE), int(Has.ARG_OFFSET)
 
 _CLAIMED, _TRUNCATED, _FAULT = int(NameFlag.CLAIMED), int(NameFlag.TRUNCATED), int(NameFlag.FAULT)
-_DETACHED, _WEAK = int(NameFlag.DETACHED), int(NameFlag.WEAK)
+_DETACHED, _WEAK, _FROM_STAT = int(NameFlag.DETACHED), int(NameFlag.WEAK), int(NameFlag.FROM_STAT)
 _META_NAME, _META_TASK, _META_PROCESS = int(Meta.NAME), int(Meta.TASK), int(Meta.PROCESS)
 _META_CONTAINER = int(Meta.CONTAINER)
 
@@ -100,6 +101,8 @@ class Decoder:
         self.unknown_records = 0
         self._containers: dict[int, str] = {}
         self._file_ids: dict[tuple[int, int, int, int], int] = {}
+        self._latest: dict[tuple[int, int], int] = {}  # (dev, ino) → file_id last seen there
+        self._looked_at: set[int] = set()  # file_ids that stat(2) alone has told of
         self._classes: dict[int, type[Access]] = defaultdict(lambda: Access)
         self._classes.update({int(op): cls for op, cls in CLASS_OF_OP.items()})
         self._accesses = _Numbers("ring_full")
@@ -134,9 +137,7 @@ class Decoder:
         name = NameRecord(*NAME.unpack_from(record))
         is_claimed = bool(name.flags & _CLAIMED)
         if name.file_id:
-            # Where dev, ino and generation do not tell files apart, only the kernel's own number does.
-            identity = (name.dev, name.ino, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
-            self.tables.files[name.file_id] = self._file_ids.setdefault(identity, name.file_id)
+            self.tables.files[name.file_id] = self._identified(name)
         if name.path_id:
             raw_path = _path_of(record[NAME.size :], name.flags)
             base = self.tables.paths.get(name.base_path_id)
@@ -154,6 +155,24 @@ class Decoder:
                 marks=_marks_of(name.flags),
                 file_size=None if is_claimed else name.file_size,
             )
+
+    def _identified(self, name: NameRecord) -> int:
+        """The first file_id of the same file."""
+        inode = (name.dev, name.ino)
+        if name.flags & _FROM_STAT:  # without a generation: the file last seen under that number, or the one seen next
+            if inode not in self._latest:
+                self._latest[inode] = name.file_id
+                self._looked_at.add(name.file_id)
+            return self._latest[inode]
+        # Where dev, ino and generation do not tell files apart, only the kernel's own number does.
+        identity = (*inode, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
+        known = self._file_ids.get(identity)
+        if known is None:
+            latest = self._latest.get(inode, name.file_id)
+            known = self._file_ids[identity] = latest if latest in self._looked_at else name.file_id
+            self._looked_at.discard(known)
+        self._latest[inode] = known
+        return known
 
     def _learn_task(self, record: bytes) -> None:
         task = TaskRecord(*TASK.unpack_from(record))
@@ -367,6 +386,7 @@ def _operands_at(slots: memoryview, at: int) -> Operands:
         old_addr=o.old_addr or None,
         arg_offset=o.arg_offset if o.has & _HAS_ARG_OFFSET else None,
         prot=o.prot if o.has & _HAS_PROT else None,
+        flags=o.map_flags if o.has & _HAS_FLAGS else None,
         map_flags=o.map_flags if o.has & _HAS_MAP_FLAGS else None,
         open_flags=o.open_flags if o.has & _HAS_OPEN_FLAGS else None,
         mode=o.mode if o.has & _HAS_MODE else None,

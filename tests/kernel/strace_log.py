@@ -14,7 +14,21 @@ TRANSFERS = (
 )  # fmt: skip
 OPENS = ("open", "openat", "openat2", "creat")
 DUPS = ("dup", "dup2", "dup3")
-CALLS = (*TRANSFERS, *OPENS, *DUPS, "fcntl", "close", "lseek", "mmap", "execve")
+BY_PATH = {
+    "stat": "newstat", "lstat": "newlstat", "newfstatat": "newfstatat", "statx": "statx", "statfs": "statfs",
+    "access": "access", "faccessat": "faccessat", "faccessat2": "faccessat2", "rename": "rename",
+    "renameat": "renameat", "renameat2": "renameat2", "link": "link", "linkat": "linkat", "symlink": "symlink",
+    "symlinkat": "symlinkat",
+    "unlink": "unlink", "unlinkat": "unlinkat", "mkdir": "mkdir", "mkdirat": "mkdirat", "rmdir": "rmdir",
+    "truncate": "truncate",
+}  # fmt: skip
+"""What strace calls a call that takes a path, and what the kernel does."""
+BY_DESCRIPTOR = {
+    "fstat": "newfstat", "fstatfs": "fstatfs", "ftruncate": "ftruncate", "fallocate": "fallocate", "fsync": "fsync",
+    "fdatasync": "fdatasync", "sync_file_range": "sync_file_range", "readahead": "readahead", "fadvise64": "fadvise64",
+    "getdents64": "getdents64",
+}  # fmt: skip
+CALLS = (*TRANSFERS, *OPENS, *DUPS, *BY_PATH, *BY_DESCRIPTOR, "fcntl", "close", "lseek", "mmap", "execve")
 F_DUPFD = (0, 1030)  # F_DUPFD, F_DUPFD_CLOEXEC
 
 # Calls that another architecture does not have are asked for with "?".
@@ -43,6 +57,8 @@ def parse(line: str) -> Call | None:
         return None
     op, arguments = match["op"], match["arguments"]
     result = _result(match)
+    if op in BY_PATH:
+        return _by_path(op, arguments, result)
     if op in OPENS:
         path = match["made"] if match["made"] else _STRING.search(arguments)["text"]  # type: ignore[index]
     elif op == "mmap":
@@ -51,7 +67,19 @@ def parse(line: str) -> Call | None:
         path = _path(arguments)
     if op == "fcntl" and int(arguments.split(", ")[1], 0) not in F_DUPFD:
         return None
-    return Call(op, result, path) if _is_recorded(op, result, path) else None
+    return Call(BY_DESCRIPTOR.get(op, op), result, path) if _is_recorded(op, result, path) else None
+
+
+def _by_path(op: str, arguments: str, result: int | str) -> Call | None:
+    """A call that takes a path: the string as it was passed; where that is empty, the descriptor is meant."""
+    string = _STRING.search(arguments)
+    text = string["text"] if string else ""
+    path = text or _path(arguments)
+    if not text and not _is_recorded(op, result, path):
+        return None  # a pipe's descriptor
+    if op in ("stat", "lstat", "newfstatat", "statx") and result == 0 and text.startswith("/dev/"):
+        return None  # FLAK leaves out what turned out to be a device
+    return Call(BY_PATH[op], result, path)
 
 
 def _result(match: re.Match[str]) -> int | str:

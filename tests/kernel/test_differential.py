@@ -13,7 +13,28 @@ from typing import Any
 
 import pytest
 
-from flak.events import Access, Close, Dup, Exec, Mmap, Open, Read, Seek, Write
+from flak.events import (
+    Access,
+    Advise,
+    Check,
+    Close,
+    Dup,
+    Exec,
+    Link,
+    ListDir,
+    Mkdir,
+    Mmap,
+    Open,
+    Read,
+    Rename,
+    Seek,
+    Stat,
+    StatFs,
+    Sync,
+    Truncate,
+    Unlink,
+    Write,
+)
 
 from . import strace_log
 from .running import Workloads, by_tid, trace_command
@@ -45,6 +66,12 @@ def as_call(access: Any) -> Call | None:
             result = 0
         case Mmap():
             result = int(access.addr, 16) if access.addr else None
+        case ListDir():
+            result = access.size_ret
+        case Advise() if access.op == "madvise":
+            return None
+        case Stat() | StatFs() | Check() | Rename() | Link() | Unlink() | Mkdir() | Truncate() | Sync() | Advise():
+            return Call(access.op, access.errno or 0, access.claimed_path or access.path)
         case _:
             return None
     return Call(access.op, access.errno or result, access.path)
@@ -132,6 +159,28 @@ def test_a_compilation_agrees(workloads: Workloads, tmp_path: Path) -> None:
     source = tmp_path / "hello.c"
     source.write_text('#include <stdio.h>\nint main(void) { puts("hello"); }\n')
     assert compare([workloads.compiler, "-O1", "-o", str(tmp_path / "hello"), str(source)], tmp_path) > 200
+
+
+TREE = """
+    set -e; cd "$1"; mkdir -p a/b/c; touch a/x a/y; ln -s x a/l; ln a/x a/h; mv a/y a/z; cp -r a copy; ls -lR >/dev/null
+    truncate -s 100 a/x; stat a/x a/l . >/dev/null; find . -type f >/dev/null; sync a/x; chmod 600 a/x; mv a moved
+    rm -r copy; rmdir moved/b/c; ! stat nothing 2>/dev/null; ! rm moved 2>/dev/null; rm -rf moved; df . >/dev/null
+"""
+
+
+def test_the_life_of_a_tree_agrees(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    assert compare([tool("sh"), "-c", TREE, "sh", str(tmp_path / "tree")], tmp_path) > 300
+
+
+def test_git_agrees(tmp_path: Path) -> None:
+    script = """
+        set -e; cd "$1"; git init -q .; for i in 1 2 3 4 5; do echo $i >f$i; done; git add .
+        git -c user.name=x -c user.email=x@y commit -qm one; git mv f1 g1; git status --short >/dev/null; git gc -q
+    """
+    tool("git")
+    (tmp_path / "repo").mkdir()
+    assert compare([tool("sh"), "-c", script, "sh", str(tmp_path / "repo")], tmp_path) > 1000
 
 
 def test_a_python_start_agrees(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def tables() -> Tables:
     found.tasks[1] = Task(task_id=1, pid=4242, tid=4243, comm="a-long-comm-15c")
     for number, path in enumerate((b"/data/train/shard-00042.tar", b"rel/missing", b"", b"/odd\x1b[2J\xff name"), 1):
         found.paths[number] = File(number, number, path, 8, 1, 70 + number, 0, 0o100644)
+    found.paths[2] = File(2, 0, b"rel/missing", 0, 0, 0, 0, 0, raw_claim=b"rel/missing")
     found.paths[5] = File(5, 5, b"/gone", 8, 1, 75, 0, 0o100644, marks=Mark.DELETED)
     return found
 

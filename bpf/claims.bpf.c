@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Strings that programs pass as paths. What the kernel found under one, only an open tells (by its descriptor); of all
+ * other calls the string is kept as a claim, with the folder it starts from, and with what stat(2) said about the file.
+ *
+ * A claim is interned like a name: a program that looks for the same file a thousand times sends its string once. No hooks
+ * of its own; read at exit, because at entry the page is often not there yet.
+ */
+#include "names.bpf.h"
+
+const volatile u64 claim_seed = 0; /* random, so that nobody can make two strings look the same on purpose */
+
+struct claim_key {
+	u64 hash[2];
+	struct stat_identity found;
+	u32 base_path_id;
+	u32 len;
+};
+
+struct claim_ids {
+	u32 path_id;
+	u32 file_id;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct claim_key);
+	__type(value, struct claim_ids);
+} claims SEC(".maps");
+
+struct claim_hash {
+	u64 hash[2];
+	u32 scratch;
+	u32 len;
+};
+
+/* Mixes eight bytes of the string into its hash. */
+static long hash_step(u32 index, void *context)
+{
+	struct claim_hash *walk = context;
+	u32 which = walk->scratch;
+	struct name_scratch *out = bpf_map_lookup_elem(&scratch, &which);
+	u32 at = index * 8;
+	u64 word;
+
+	if (!out || at >= walk->len)
+		return 1;
+	word = *(u64 *)&out->bytes[at & (FLAK_PATH_MAX - 8)];
+	if (walk->len - at < 8)
+		word &= (1ULL << (walk->len - at) * 8) - 1;
+	walk->hash[0] = (walk->hash[0] ^ word) * 0x9e3779b97f4a7c15ULL;
+	walk->hash[0] ^= walk->hash[0] >> 32;
+	walk->hash[1] = (walk->hash[1] + word) * 0xc2b2ae3d27d4eb4fULL;
+	walk->hash[1] ^= walk->hash[1] >> 29;
+	return 0;
+}
+
+/* Sends a claim that lies in the scratch, under ids of its own; false when it found the ring full. */
+static __always_inline bool send_claim(struct name_scratch *out, struct claim_key *key, struct claim_ids *ids,
+				       u32 flags)
+{
+	ids->path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
+	ids->file_id = key->found.ino ? __sync_fetch_and_add(&next_file_id, 1) + 1 : 0;
+	__builtin_memset(&out->head, 0, sizeof(out->head));
+	out->head.path_id = ids->path_id;
+	out->head.file_id = ids->file_id;
+	out->head.dev = key->found.dev;
+	out->head.ino = key->found.ino;
+	out->head.base_path_id = key->base_path_id;
+	out->head.mode = key->found.mode;
+	out->head.file_size = key->found.size;
+	out->head.flags = FLAK_NAME_CLAIMED | flags | (key->found.ino ? FLAK_NAME_FROM_STAT : 0);
+	return send_name(out, key->len & (FLAK_PATH_MAX - 1));
+}
+
+/*
+ * The ids of a string that the program passed: path_id in the low half, in the high half the file_id of what stat(2) found
+ * (`found`, may be NULL), 0: nothing. All zero when it could not be sent.
+ */
+u64 intern_claim(u64 user_string, u32 base_path_id, struct stat_identity *found)
+{
+	struct claim_hash walk = {};
+	struct claim_key key = {};
+	struct claim_ids ids = {}, *known;
+	struct name_scratch *out;
+	u32 which, flags = 0;
+	long len;
+
+	out = scratch_get(&which);
+	if (!out)
+		return 0;
+	len = bpf_probe_read_user_str(out->bytes, FLAK_PATH_MAX, (void *)user_string);
+	if (len < 1) {
+		flags = FLAK_NAME_FAULT;
+		len = 1;
+	}
+	if (len == FLAK_PATH_MAX)
+		flags |= FLAK_NAME_TRUNCATED;
+	walk.hash[0] = walk.hash[1] = claim_seed;
+	walk.scratch = which;
+	walk.len = (len - 1) & (FLAK_PATH_MAX - 1);
+	bpf_loop(FLAK_PATH_MAX / 8, hash_step, &walk, 0);
+	key.hash[0] = walk.hash[0];
+	key.hash[1] = walk.hash[1] ^ flags;
+	key.base_path_id = base_path_id;
+	key.len = walk.len;
+	if (found)
+		key.found = *found;
+	known = bpf_map_lookup_elem(&claims, &key);
+	if (known) {
+		ids = *known;
+	} else if (send_claim(out, &key, &ids, flags)) {
+		bpf_map_update_elem(&claims, &key, &ids, BPF_ANY);
+	} else {
+		ids.path_id = 0;
+		ids.file_id = 0;
+	}
+	scratch_put(which);
+	return ids.path_id | (u64)ids.file_id << 32;
+}
