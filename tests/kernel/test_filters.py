@@ -369,20 +369,19 @@ OPS = {
     "open": {"openat"},
     "close": {"close"},
     "process": {"exec", "exit"},
-    "meta": set(),
 }
 """What the tree's workload makes of each group."""
 
 
 @pytest.mark.parametrize(
-    "events", [["read"], ["open", "close"], ["write", "process"], ["meta", "open", "read", "write"], ["process"]]
+    "events", [["read"], ["open", "close"], ["write", "process"], ["open", "read", "write"], ["process"]]
 )
 def test_events_and_paths_are_chosen_together(traced: Traced, folder: Path, events: list[str]) -> None:
     run = traced("files", "tree", folder, events=events, path=str(folder / "data"))
     wanted = set().union(*(OPS[name] for name in events)) - {"read"}  # the loader's, of other files
     assert set(count_by(run.events, "op")) == wanted
     assert {e.path.split("/")[-2] for e in run.of(Access)} <= {"data", "sub"}
-    per_file = len(events) - ("process" in events) - ("meta" in events) - ("read" in events)
+    per_file = len(events) - ("process" in events) - ("read" in events)
     reads = 3 + 5 + 7 + 11 if "read" in events else 0
     assert len(run.of(Access)) == 4 * per_file + reads
     assert_nothing_missing(run)
