@@ -5,7 +5,7 @@
  * Iterators, run by user space: flak_adopt until it adds nobody (the fork hook is on already, so nobody slips between),
  * then flak_fds and flak_vmas once; flak_pending when the hooks are off.
  */
-#include "names.bpf.h"
+#include "calls.bpf.h"
 #include "filters.bpf.h"
 #include "targets.bpf.h"
 #include "vma.bpf.h"
@@ -211,6 +211,13 @@ int flak_pending(struct bpf_iter__task *ctx)
 		count_unseen_faults(task, state);
 	if (!state || state->nr < 0 || state->op == FLAK_OP_NONE)
 		return 0;
+	if (state->op >= FLAK_OP_SENDFILE64 &&
+	    state->op <= FLAK_OP_FICLONERANGE) { /* one record, of the target if wanted */
+		if (state->uses_position)
+			state->op++;
+		else
+			exchange_sides(state);
+	}
 	if (is_call_cut(state, 0, bpf_ktime_get_boot_ns(), state->size_req))
 		return 0;
 	access = reserve_access(task_id_of(task, state), sizeof(*access));

@@ -205,6 +205,8 @@ static __always_inline void enter_call(struct task_struct *task, struct task_sta
 		enter_descriptor(state);
 	else if (op <= FLAK_OP_MSYNC)
 		enter_mapping(state);
+	else if (op <= FLAK_OP_FICLONE)
+		enter_copy(state);
 	else
 		enter_metadata(state);
 }
@@ -230,8 +232,6 @@ static __always_inline void count_undecoded(u16 op)
 		count(not_decoded_io_uring);
 	else if (op == FLAK_NR_AIO)
 		count(not_decoded_aio);
-	else if (op == FLAK_NR_COPY)
-		count(not_decoded_copy);
 }
 
 /* Names may differ from now on, of everybody's files: known paths are looked at again. */
@@ -341,6 +341,8 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		exit_descriptor(state, ret, now);
 	else if (op <= FLAK_OP_MSYNC)
 		exit_mapping(state, ret, now);
+	else if (op <= FLAK_OP_FICLONE)
+		exit_copy(state, ret, now);
 	else
 		exit_metadata(state, ret, now);
 	state->nr = -1;

@@ -15,6 +15,9 @@ int exit_descriptor(struct task_state *state, long ret, u64 now);
 /* memory.bpf.c: mmap, munmap, mremap, madvise, msync */
 int enter_mapping(struct task_state *state);
 int exit_mapping(struct task_state *state, long ret, u64 now);
+/* copies.bpf.c: sendfile64, splice, copy_file_range, ioctl(FICLONE, FICLONERANGE) */
+int enter_copy(struct task_state *state);
+int exit_copy(struct task_state *state, long ret, u64 now);
 /* metadata.bpf.c: what looks for a path, or at a descriptor without moving its bytes */
 int enter_metadata(struct task_state *state);
 int exit_metadata(struct task_state *state, long ret, u64 now);
@@ -60,6 +63,26 @@ static __always_inline u32 base_of(struct task_struct *task, struct task_state *
 	if (!file || ref_of_file(state, file, &ref))
 		return 0;
 	return ref.path_id;
+}
+
+/* Makes the other file of a copy the call's own. */
+static __always_inline void exchange_sides(struct task_state *state)
+{
+	struct copy_side *source = &state->source;
+	u64 file_offset = state->file_offset;
+	u32 file_id = state->file_id, path_id = state->path_id, marks = state->marks;
+	s32 fd = state->fd;
+
+	state->file_offset = source->file_offset;
+	state->file_id = source->file_id;
+	state->path_id = source->path_id;
+	state->marks = source->marks;
+	state->fd = source->fd;
+	source->file_offset = file_offset;
+	source->file_id = file_id;
+	source->path_id = path_id;
+	source->marks = marks;
+	source->fd = fd;
 }
 
 #endif /* FLAK_CALLS_BPF_H */

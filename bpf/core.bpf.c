@@ -20,7 +20,7 @@ const volatile u64 min_size = 0;
 const volatile bool traces_faults = false; /* one of the ways in faults.bpf.c is attached */
 
 struct flak_counters counters[FLAK_MAX_CPUS] = {};
-u32 next_task_id = 0, next_file_id = 0, next_path_id = 0;
+u32 next_task_id = 0, next_file_id = 0, next_path_id = 0, next_call_id = 0;
 u32 rename_gen = 0;			     /* successful renames and mounts so far, of everybody */
 u64 unwanted_paths[FLAK_VERDICT_WORDS] = {}; /* by path_id; user space sets them */
 u32 is_stopping = 0;			     /* the enter hook is being taken off */

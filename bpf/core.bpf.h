@@ -16,7 +16,7 @@ extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
 
 /* Shared memory with user space. */
 extern struct flak_counters counters[FLAK_MAX_CPUS];
-extern u32 next_task_id, next_file_id, next_path_id;
+extern u32 next_task_id, next_file_id, next_path_id, next_call_id;
 extern u32 rename_gen;
 extern u32 is_stopping;
 /* FLAK itself: its process number for the kernel, and the pid namespace its user counts in. */
@@ -57,6 +57,19 @@ struct fault_state {
 	u16 is_active;
 };
 
+/* The file that a copy under way reads; the one it writes is the call's own. */
+struct copy_side {
+	u64 file;
+	u64 file_offset;
+	u32 file_id;
+	u32 path_id;
+	u32 marks;
+	s32 fd;
+	u16 uses_position;
+	u16 is_wanted;
+	u32 pad;
+};
+
 /* All we keep of a task; the kernel frees it with the task. */
 struct task_state {
 	/* The call under way. `op` is FLAK_OP_NONE when it is of no interest. */
@@ -71,7 +84,8 @@ struct task_state {
 	s32 nr; /* −1: none */
 	u16 op;
 	u16 uses_position; /* the offset is the file's own position */
-	u32 base_path_id;  /* directory a path argument starts from */
+	struct copy_side source;
+	u32 base_path_id; /* directory a path argument starts from */
 	u32 task_id;
 	u64 task; /* struct task_struct * of which this is the state */
 	/* Who it is: when one of these changes, so does task_id. */

@@ -12,5 +12,6 @@
 #include "descriptors.bpf.c"
 #include "memory.bpf.c"
 #include "metadata.bpf.c"
+#include "copies.bpf.c"
 #include "lifecycle.bpf.c"
 #include "attach.bpf.c"

@@ -70,6 +70,17 @@ enum flak_op {
 	FLAK_OP_MREMAP = 34,
 	FLAK_OP_MADVISE = 35,
 	FLAK_OP_MSYNC = 36,
+	/* Copies within the kernel: two records with one call_id, of the file that is read and of the one that is written. */
+	FLAK_OP_SENDFILE64 = 40,
+	FLAK_OP_SENDFILE64_TO = 41,
+	FLAK_OP_SPLICE = 42,
+	FLAK_OP_SPLICE_TO = 43,
+	FLAK_OP_COPY_FILE_RANGE = 44,
+	FLAK_OP_COPY_FILE_RANGE_TO = 45,
+	FLAK_OP_FICLONE = 46,
+	FLAK_OP_FICLONE_TO = 47,
+	FLAK_OP_FICLONERANGE = 48,
+	FLAK_OP_FICLONERANGE_TO = 49,
 	/* Calls that look for a path, or at a descriptor. */
 	FLAK_OP_NEWSTAT = 64,
 	FLAK_OP_NEWLSTAT = 65,
@@ -121,7 +132,6 @@ enum flak_nr {
 	FLAK_NR_RENAMES = 250,	      /* names may differ afterwards */
 	FLAK_NR_IO_URING = 251,
 	FLAK_NR_AIO = 252,
-	FLAK_NR_COPY = 253,
 };
 #define FLAK_NOT_DECODED 248 /* from here on */
 
@@ -186,7 +196,7 @@ struct flak_operands {
 	__u32 mode;	     /* creation mode */
 	__s32 new_fd;	     /* descriptor made by the call, -1: none */
 	__u32 claim_id;	     /* path_id of the string the program passed, 0: none */
-	__u32 other_file_id; /* second file of a call that has two, 0: none (reserved, with call_id) */
+	__u32 other_file_id; /* reserved */
 	__u32 other_path_id; /* the other name of a rename or link */
 	__u32 call_id;	     /* links the records of one copy, 0: none */
 	__u16 op;	     /* FLAK_OP_OPERANDS */
@@ -321,7 +331,7 @@ struct flak_counters {
 	__u64 not_decoded_gup_fault; /* faults without a record: MAP_POPULATE, get_user_pages */
 	__u64 not_decoded_io_uring;  /* io_uring_enter calls */
 	__u64 not_decoded_aio;	     /* io_submit calls */
-	__u64 not_decoded_copy;	     /* sendfile64, splice, copy_file_range calls */
+	__u64 reserved_0;
 	__u64 names_sent;
 	__u64 names_failed; /* names that found the meta ring full; sent again at the next access */
 	__u64 vma_misses;   /* faults whose mapping could not be found */

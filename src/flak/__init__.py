@@ -33,6 +33,8 @@ from flak.events import (
     Advise,
     Check,
     Close,
+    CopyFrom,
+    CopyTo,
     Counters,
     Dup,
     Event,
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "CopyTo",
+    "CopyFrom",
     "Unlink",
     "Truncate",
     "Sync",

@@ -57,6 +57,16 @@ class Op(IntEnum):
     MREMAP = 34
     MADVISE = 35
     MSYNC = 36
+    SENDFILE64 = 40
+    SENDFILE64_TO = 41
+    SPLICE = 42
+    SPLICE_TO = 43
+    COPY_FILE_RANGE = 44
+    COPY_FILE_RANGE_TO = 45
+    FICLONE = 46
+    FICLONE_TO = 47
+    FICLONERANGE = 48
+    FICLONERANGE_TO = 49
     NEWSTAT = 64
     NEWLSTAT = 65
     NEWFSTAT = 66
@@ -105,7 +115,6 @@ class Nr(IntEnum):
     RENAMES = 250
     IO_URING = 251
     AIO = 252
-    COPY = 253
 
 
 class Mark(IntFlag):
@@ -313,7 +322,7 @@ class CountersRecord(NamedTuple):
     not_decoded_gup_fault: int
     not_decoded_io_uring: int
     not_decoded_aio: int
-    not_decoded_copy: int
+    reserved_0: int
     names_sent: int
     names_failed: int
     vma_misses: int
@@ -493,7 +502,7 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("not_decoded_gup_fault", 72, 8),
             ("not_decoded_io_uring", 80, 8),
             ("not_decoded_aio", 88, 8),
-            ("not_decoded_copy", 96, 8),
+            ("reserved_0", 96, 8),
             ("names_sent", 104, 8),
             ("names_failed", 112, 8),
             ("vma_misses", 120, 8),

@@ -84,6 +84,7 @@ VARIABLES: dict[str, Variable] = {
     "name_excluded": Variable(".rodata", "Q", 8, 4),
     "name_starts": Variable(".rodata", "Q", 8, 4),
     "name_stays": Variable(".rodata", "Q", 8, 4),
+    "next_call_id": Variable(".bss", "I", 4, 1),
     "next_file_id": Variable(".bss", "I", 4, 1),
     "next_path_id": Variable(".bss", "I", 4, 1),
     "next_task_id": Variable(".bss", "I", 4, 1),

@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Protocol
 from flak._records import Mark, Op
 
 __all__ = [
-    "WORDS", "Access", "Advise", "Check", "Close", "Counters", "Dup", "Event", "EventSource", "Exec", "Exit", "Fault",
-    "File", "Fork", "Link", "ListDir", "Lost", "Mark", "Mkdir", "Mmap", "Mremap", "Munmap", "Op", "Open", "Read",
-    "Rename", "Seek", "Stat", "StatFs", "Sync", "Tables", "Task", "Truncate", "Unlink", "Write", "as_dict", "escape",
+    "WORDS", "Access", "Advise", "Check", "Close", "CopyFrom", "CopyTo", "Counters", "Dup", "Event", "EventSource",
+    "Exec", "Exit", "Fault", "File", "Fork", "Link", "ListDir", "Lost", "Mark", "Mkdir", "Mmap", "Mremap", "Munmap",
+    "Op", "Open", "Read", "Rename", "Seek", "Stat", "StatFs", "Sync", "Tables", "Task", "Truncate", "Unlink", "Write",
+    "as_dict", "escape",
 ]  # fmt: skip
 
 WORDS = (
@@ -470,6 +471,38 @@ class _Descriptor(Access):
         return self.operands.new_fd
 
 
+class CopyFrom(Read):
+    """The file that a copy within the kernel read: sendfile64, splice, copy_file_range, ficlone, ficlonerange."""
+
+    __slots__ = ()
+
+    @property
+    def call_id(self) -> int | None:
+        """The same number in both records of a call."""
+        return self.operands.call_id
+
+    @property
+    def role(self) -> str:
+        """ "source"."""
+        return "source"
+
+
+class CopyTo(Write):
+    """The file that such a copy wrote; `call_id` leads to the `CopyFrom`, where there is one."""
+
+    __slots__ = ()
+
+    @property
+    def call_id(self) -> int | None:
+        """The same number in both records of a call."""
+        return self.operands.call_id
+
+    @property
+    def role(self) -> str:
+        """ "target"."""
+        return "target"
+
+
 class Open(_Descriptor):
     """open, openat, openat2, creat; with the mark "attached" a descriptor that was there before tracing began."""
 
@@ -821,7 +854,7 @@ class Batch:
     process_events: list[Event] = field(default_factory=list)
 
 
-OP_NAMES = {op.value: op.name.lower() for op in Op}
+OP_NAMES = {op.value: op.name.lower().removesuffix("_to") for op in Op}
 OP_NAMES[Op.NONE] = "none"
 
 CLASS_OF_OP: dict[int, type[Access]] = {
@@ -845,6 +878,8 @@ CLASS_OF_OP: dict[int, type[Access]] = {
     **dict.fromkeys((Op.FSYNC, Op.FDATASYNC, Op.SYNC_FILE_RANGE, Op.MSYNC), Sync),
     **dict.fromkeys((Op.READAHEAD, Op.FADVISE64, Op.MADVISE), Advise),
     Op.GETDENTS64: ListDir,
+    **dict.fromkeys((Op.SENDFILE64, Op.SPLICE, Op.COPY_FILE_RANGE, Op.FICLONE, Op.FICLONERANGE), CopyFrom),
+    **dict.fromkeys((Op.SENDFILE64_TO, Op.SPLICE_TO, Op.COPY_FILE_RANGE_TO, Op.FICLONE_TO, Op.FICLONERANGE_TO), CopyTo),
     Op.FAULT: Fault,
 }
 """Which class an access of an op is; ops of a newer FLAK are plain `Access`."""

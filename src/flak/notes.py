@@ -16,6 +16,8 @@ from flak.events import (
     Advise,
     Check,
     Close,
+    CopyFrom,
+    CopyTo,
     Dup,
     Event,
     Exec,
@@ -67,6 +69,8 @@ def details_of(event: Event) -> list[str]:
     match event:
         case Fault():
             return [FAULT_NOTES[event.raw_marks & FAULT_BITS].strip()]
+        case CopyFrom() | CopyTo():
+            return [f"{event.role} {event.call_id}"]
         case Read() | Write():
             is_short = event.size_ret is not None and event.size_ret < event.raw_size
             return [f"of {format_size(event.raw_size)}"] if is_short else []

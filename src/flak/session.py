@@ -30,6 +30,8 @@ from flak.events import (
     CLASS_OF_OP,
     Batch,
     Check,
+    CopyFrom,
+    CopyTo,
     Counters,
     Event,
     Link,
@@ -78,6 +80,7 @@ EVENT_GROUPS: dict[str, frozenset[Op]] = {
     | {Op.FSYNC, Op.FDATASYNC, Op.SYNC_FILE_RANGE, Op.READAHEAD, Op.FADVISE64},
     "mmap": frozenset({Op.MMAP, Op.MUNMAP, Op.MREMAP, Op.MADVISE, Op.MSYNC}),
     "fault": frozenset({Op.FAULT}),
+    "copy": _ops_of(CopyFrom, CopyTo),
     "process": frozenset({Op.FORK, Op.EXEC, Op.EXIT}),
 }
 """What `events` selects, by the names of the option --events."""

@@ -53,7 +53,6 @@ class Tally:
             "gup_fault": total.not_decoded_gup_fault,
             "io_uring": total.not_decoded_io_uring,
             "aio": total.not_decoded_aio,
-            "copy": total.not_decoded_copy,
             "fault_without_mapping": total.vma_misses,
             "name": total.names_failed,
         }

@@ -38,7 +38,9 @@ UID = _list("-u", "--uid", metavar="USER", help="only what runs as this user")
 ALL = _flag("-a", "--all", help="every process but flak")
 WAIT = _flag("--wait", help="wait for a container or cgroup that is not there yet")
 NO_FOLLOW = _flag("--no-follow", help="leave out children")
-EVENTS = _list("-e", "--events", metavar="LIST", help="only these: read,write,open,close,stat,meta,mmap,fault,process")
+EVENTS = _list(
+    "-e", "--events", metavar="LIST", help="only these: read,write,open,close,stat,meta,mmap,fault,copy,process"
+)
 PATH = _list("-P", "--path", metavar="GLOB", help="only these files or folders: '*.db', /data, '!/proc/*'")
 FAILED = _flag("-x", "--failed", help="only calls that failed")
 MIN_LATENCY = _option("--min-latency", metavar="TIME", help="only what took at least so long: 1ms")
