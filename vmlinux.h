@@ -270,6 +270,7 @@ struct nsproxy {
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
 	struct mm_struct *mm;
 	int exit_code;
 	pid_t pid;

@@ -64,6 +64,12 @@ __noinline int adopt_thread(u32 nr, u32 tid)
 	return 0;
 }
 
+/* Its exit hook has run, or is about to. Volatile: asked twice, and meant both times. */
+static __always_inline bool is_exiting(struct task_struct *task)
+{
+	return *(volatile unsigned int *)&task->flags & PF_EXITING;
+}
+
 static __always_inline void adopt_process(struct task_struct *task)
 {
 	u32 nr = nr_in_our_ns((u64)task);
@@ -105,8 +111,11 @@ int flak_adopt(struct bpf_iter__task *ctx)
 			armed_tgid = task->tgid;
 		return 0;
 	}
-	if (selects_threads)
+	if (selects_threads && !is_exiting(task)) {
 		adopt_thread(nr_in_our_ns((u64)task), task->pid);
+		if (is_exiting(task)) /* perhaps before its exit hook could see the number */
+			end_thread(task->pid);
+	}
 	if (task->pid == task->tgid &&
 	    task->signal->live.counter) /* not one that only waits for its parent to notice */
 		adopt_process(task);
@@ -203,13 +212,18 @@ int flak_pending(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct task_state *state;
 	struct flak_access *access;
+	bool is_ours;
 
-	if (!task || !is_target(task))
+	if (!task)
 		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
-	if (state)
+	is_ours = is_target(task);
+	if (state && is_ours)
 		count_unseen_faults(task, state);
 	if (!state || state->nr < 0 || state->op == FLAK_OP_NONE)
+		return 0;
+	/* As in flak_exit: where tasks are judged at each event, the verdict at the beginning of the call holds. */
+	if (!is_ours && !judges_tasks)
 		return 0;
 	if (state->op >= FLAK_OP_SENDFILE64 &&
 	    state->op <= FLAK_OP_FICLONERANGE) { /* one record, of the target if wanted */

@@ -101,15 +101,27 @@ static __always_inline int begin_handling(u64 vma_addr, u64 addr, u32 flags, boo
 	return 0;
 }
 
-static __always_inline int end_handling(u32 ret)
+/* A fault that nobody saw begin. Where tasks are judged, it was not a target's: none that get_user_pages brought in. */
+static __always_inline void pass_over(struct task_state *state)
+{
+	if (judges_tasks)
+		state->faults_seen++;
+}
+
+static __always_inline int end_handling(u32 ret, bool has_regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state;
 	u32 flags;
 
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
-	if (!state || !state->fault.is_active || ret & VM_FAULT_RETRY)
+	if (!state || ret & VM_FAULT_RETRY)
 		return 0;
+	if (!state->fault.is_active) {
+		if (has_regs && !(ret & VM_FAULT_ERROR))
+			pass_over(state);
+		return 0;
+	}
 	state->fault.is_active = false;
 	if (ret & VM_FAULT_ERROR || !state->fault.has_regs)
 		return 0;
@@ -130,7 +142,7 @@ SEC("?fexit/handle_mm_fault")
 int BPF_PROG(flak_fault_out, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs,
 	     unsigned int ret)
 {
-	return end_handling(ret);
+	return end_handling(ret, regs != NULL);
 }
 
 SEC("?kprobe/handle_mm_fault")
@@ -175,12 +187,20 @@ int flak_fault_end(struct bpf_perf_event_data *ctx)
 	u64 vma;
 
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
-	if (!state || !state->fault.is_active)
+	if (!state)
 		return 0;
+	if (!state->fault.is_active) {
+		pass_over(state);
+		return 0;
+	}
 	state->fault.is_active = false;
 	state->faults_seen++;
-	if (state->fault.addr != ctx->addr)
-		state->fault.start_ns = FLAK_NONE; /* another fault came between: its beginning is not known */
+	if (state->fault.addr != ctx->addr) {
+		/* Another fault came between, or the one begun failed, and its task may be no target any more. */
+		if (!is_target(task))
+			return 0;
+		state->fault.start_ns = FLAK_NONE; /* its beginning is not known */
+	}
 	vma = state->fault.vma ?: find_mapping(ctx->addr);
 	if (vma)
 		complete_fault(task, state, ctx->addr, vma, task->maj_flt != state->fault.maj_flt,

@@ -44,10 +44,13 @@ static __always_inline void lose_process(void)
 /* The traits of a process that was just made. */
 static __always_inline void begin_process(struct task_struct *parent, struct task_struct *child)
 {
-	/* First all are taken away: the number may have been another's before. Then the parent is looked at, so that an
-	 * iterator that adopts the parent right now is not undone.
+	/*
+	 * First all are taken away: the number may have been another's before. Then the parent is looked at, so that an
+	 * iterator that adopts the parent right now is not undone. An iterator can have met the child already, which is
+	 * listed before this hook: then the child is counted, and must not be counted again.
 	 */
-	drop_traits(child->tgid, 0xff);
+	if (drop_traits(child->tgid, 0xff) & TRAIT_ALIVE)
+		__sync_fetch_and_add(&live_processes, -1);
 	give_traits(child->tgid, inherited_traits(parent->tgid) | traits_by_name((u64)child));
 }
 

@@ -134,9 +134,9 @@ __noinline int end_thread(u32 tid)
 	u32 i;
 
 	for (i = 0; i < 2 * FLAK_MAX_CHOICES; i++) {
-		if (tids[i] != tid)
+		/* Whoever takes it out counts: the iterator that adopts it may see its end, too. */
+		if (tids[i] != tid || __sync_val_compare_and_swap(&tids[i], tid, 0) != tid)
 			continue;
-		tids[i] = 0;
 		if (i < FLAK_MAX_CHOICES)
 			__sync_fetch_and_add(&live_threads, -1);
 	}

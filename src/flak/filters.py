@@ -8,6 +8,7 @@ of each round what came through before they knew. Used by session.
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,9 +55,11 @@ def _expression(pattern: str) -> str:
         raise UsageError(f"--path: {pattern!r} is no pattern", "write it like --path /data or --path '*.db'")
     if "/" not in pattern:
         return f"(?:.*/)?{fnmatch.translate(pattern)}"
+    has_wildcard = bool(_WILD.search(pattern))  # of its own: brackets in the current folder's name are none
     if not pattern.startswith(("/", "*")):
-        pattern = str(Path.cwd() / pattern)
-    if _WILD.search(pattern):
+        here = str(Path.cwd())
+        pattern = os.path.normpath(f"{glob.escape(here) if has_wildcard else here}/{pattern}")
+    if has_wildcard:
         return fnmatch.translate(pattern)
     folder = re.escape(os.path.normpath(pattern).rstrip("/"))
     return rf"(?s:{folder}(?:/.*)?)\Z"
@@ -75,6 +78,11 @@ class Filters:
     failed: bool = False
     min_latency_ns: int = 0
     min_size: int = 0
+
+    def __post_init__(self) -> None:
+        for option, least in (("--min-latency", self.min_latency_ns), ("--min-size", self.min_size)):
+            if not 0 <= least < 1 << 63:
+                raise UsageError(f"{option}: {least} is out of range", "write a number from 0 to 2^63 - 1")
 
     @property
     def is_any(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,15 +54,18 @@ class Choice(Generic[T]):
         return [*self.chosen, *(f"!{word}" for word in self.excluded)]
 
 
+_DECIMAL = re.compile(r"[0-9]{1,10}")
+
+
 def _number(option: str, word: str) -> int:
-    if not (word.isascii() and word.isdecimal()) or not 0 < int(word) < 1 << 32:
+    if not _DECIMAL.fullmatch(word) or not 0 < int(word) < 1 << 32:
         what = "thread" if option == "--tid" else "process"
         raise UsageError(f"{option} {word!r} is no {what} number", f"write it like {option} 4242 or {option} 4242,4250")
     return int(word)
 
 
 def _uid(option: str, word: str) -> int:
-    if word.isascii() and word.isdecimal():
+    if _DECIMAL.fullmatch(word) and int(word) < (1 << 32) - 1:  # the last number means nobody
         return int(word)
     try:
         return pwd.getpwnam(word).pw_uid

@@ -439,14 +439,13 @@ class Session:
         return accesses, slots
 
     def _name_containers(self, meta: Sequence[Buffer]) -> list[bytes]:
-        """Records of the containers to which cgroups belong that come up for the first time."""
+        """Records of the containers that come up for the first time, by their cgroups."""
         found = []
         for cgroup_id, pid in cgroups_of(meta):
-            if cgroup_id not in self._known_cgroups:
+            # One without a name is asked for again: it may not have been looked for yet, lest that be done too often.
+            if cgroup_id not in self._known_cgroups and (name := self._containers.name_of(cgroup_id, pid)):
                 self._known_cgroups.add(cgroup_id)
-                name = self._containers.name_of(cgroup_id, pid)
-                if name:
-                    found.append(container_record(cgroup_id, name))
+                found.append(container_record(cgroup_id, name))
         return found
 
     def _should_end(self, deadline: float | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import flak
+from flak import probes
 from flak.errors import TargetError
 from flak.events import Access, Exit, Fault, Mmap, Open, Read
 
@@ -181,6 +183,19 @@ def test_a_child_that_has_ended_already_does_not_keep_the_trace_going(
             seen = [e for e in session if isinstance(e, Read) and e.path == str(indexed)]
         assert len(seen) == 13
         program.finish()
+
+
+def test_children_made_while_processes_are_adopted_are_waited_for_once() -> None:
+    forks = "i=0; while [ $i -lt 4000 ]; do (:); i=$((i+1)); done"
+    with (
+        subprocess.Popen(["sh", "-c", forks]) as program,
+        flak.trace(pid=program.pid, events=["process"], duration=20) as session,
+    ):
+        while program.poll() is None:  # as a long adoption: the iterator meets children before their fork is told
+            session._bpf.run_iterator(probes.ADOPT)
+        for _ in session:
+            pass
+        assert session.elapsed_s < 20, "it ends with the last process, not by the clock"
 
 
 def test_a_duration_ends_the_trace_and_not_the_program(workloads: Workloads, indexed: Path, counters: Counters) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import flak
 from flak import cgroups
 from flak.errors import NotSupported, TargetError
-from flak.events import Read
+from flak.events import Fault, Read
 
 from .conftest import give_up
-from .running import Workloads, wait_until
+from .running import PAGE, Workloads, wait_until, write_pages
 from .test_selection import Actor, Cast, Watching, joined
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
@@ -101,17 +104,26 @@ def actor_in(cast: Cast, cgroup: Path, name: str = "actor") -> Actor:
 # --- which one is meant
 
 
-def test_a_cgroup_is_named_by_path_id_or_place_in_the_hierarchy(cast: Cast, grove: Grove) -> None:
+NAMES: dict[str, Callable[[Path, Path], Any]] = {
+    "path": lambda cgroup, hierarchy: cgroup,
+    "text of the path": lambda cgroup, hierarchy: f"{cgroup}/",
+    "id": lambda cgroup, hierarchy: cgroup_id(cgroup),
+    "text of the id": lambda cgroup, hierarchy: str(cgroup_id(cgroup)),
+    "place in the hierarchy": lambda cgroup, hierarchy: str(cgroup.relative_to(hierarchy)),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_cgroup_is_named_by_its(cast: Cast, grove: Grove, kind: str) -> None:
     web, other = grove.make("web"), grove.make("other")
     inside, outside, elsewhere = actor_in(cast, web), actor_in(cast, other), cast()
-    for name in (web, str(web), cgroup_id(web), str(cgroup_id(web)), str(web.relative_to(grove.hierarchy)), f"{web}/"):
-        with flak.trace(cgroup=name) as session:
-            outside.read(3)
-            elsewhere.read(5)
-            expected = inside.read(7)
-            seen = cast.seen(session)
-        assert seen.offsets == expected, name
-        assert {event.cgroup_id for event in seen.reads} == {cgroup_id(web)}
+    with flak.trace(cgroup=NAMES[kind](web, grove.hierarchy)) as session:
+        outside.read(3)
+        elsewhere.read(5)
+        expected = inside.read(7)
+        seen = cast.seen(session)
+    assert seen.offsets == expected
+    assert {event.cgroup_id for event in seen.reads} == {cgroup_id(web)}
 
 
 def test_what_is_no_cgroup_is_refused_by_name(grove: Grove, tmp_path: Path) -> None:
@@ -223,6 +235,66 @@ def test_a_call_that_waits_while_its_process_is_moved_is_recorded(cast: Cast, gr
     assert [(e.size_ret, e.latency_ns, e.marks) for e in moved_in] == [(5, None, ("no_enter",))]
     assert [(e.size_ret, e.marks) for e in moved_out] == [(5, ())]
     assert moved_out[0].latency_ns > 0
+
+
+def test_a_call_that_still_waits_after_its_process_was_moved_is_unfinished(
+    cast: Cast, grove: Grove, tmp_path: Path
+) -> None:
+    web = grove.make("web")
+    actor, fifo = actor_in(cast, web), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with flak.trace(cgroup=str(web), all_files=True) as session:
+        actor.begin(f"take {fifo}")
+        wait_until(lambda: waits_at(actor.pid, fifo), "the blocking read")
+        put(actor.pid, grove.top)
+        seen = cast.seen(session)
+    fifo.write_bytes(b"12345")
+    actor.answer()
+    assert [e.marks for e in seen.of(Read) if e.path == str(fifo)] == [("unfinished",)]
+
+
+FAULTS_ON_DEMAND = """
+import ctypes, mmap, os, sys
+libc = ctypes.CDLL(None)
+file = os.open(sys.argv[1], os.O_RDONLY)
+mapped = mmap.mmap(file, 0, prot=mmap.PROT_READ)
+mapped.madvise(mmap.MADV_RANDOM)
+for count in sys.stdin:
+    mapped[int(count) * mmap.PAGESIZE]
+    with mmap.mmap(-1, int(count) * mmap.PAGESIZE) as pages:
+        for page in range(int(count)):
+            pages[page * mmap.PAGESIZE] = 1
+    libc.pread(file, ctypes.c_void_p(8), ctypes.c_size_t(1), ctypes.c_long(0))  # a fault that fails: EFAULT
+    print(flush=True)
+"""
+
+
+def test_faults_outside_the_cgroup_are_neither_recorded_nor_counted(grove: Grove, tmp_path: Path) -> None:
+    web, file = grove.make("web"), tmp_path / "file"
+    write_pages(file, 2048)
+    argv = [sys.executable, "-c", FAULTS_ON_DEMAND, str(file)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin and program.stdout
+
+        def fault(count: int) -> None:
+            print(count, file=program.stdin, flush=True)
+            program.stdout.readline()
+
+        fault(5)
+        put(program.pid, web)
+        with flak.trace(cgroup=str(web)) as session:
+            fault(107)
+            put(program.pid, grove.top)
+            fault(1009)
+            put(program.pid, web)
+            fault(211)
+            program.stdin.close()
+            program.wait()
+            session.stop()
+            events = list(session)
+    faults = [e.file_offset for e in events if isinstance(e, Fault) and e.path == str(file)]
+    assert faults == [107 * PAGE, 211 * PAGE]
+    assert session.stats.not_decoded.get("gup_fault", 0) < 1009
 
 
 def waits_at(pid: int, fifo: Path) -> bool:

@@ -18,6 +18,8 @@ from flak.events import (
     Advise,
     Check,
     Close,
+    CopyFrom,
+    CopyTo,
     Dup,
     Exec,
     Link,
@@ -54,6 +56,8 @@ def as_call(access: Any) -> Call | None:
     if "interrupted" in access.marks:
         return Call(access.op, "interrupted", access.path)
     match access:
+        case CopyFrom() | CopyTo():
+            return None
         case Read() | Write():
             result = access.size_ret
         case Open():

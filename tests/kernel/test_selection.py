@@ -629,6 +629,18 @@ def test_a_thread_that_makes_an_exec_goes_on_as_the_first_one(cast: Cast) -> Non
     assert [event.tid for event in seen.reads] == 5 * [wanted.tid] + 7 * [actor.pid]
 
 
+def test_a_thread_that_only_waits_for_its_parent_to_notice_has_ended(cast: Cast) -> None:
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(TargetError, match=f"thread {pid} has ended"), flak.trace(tid=pid):
+            pass
+    finally:
+        os.waitpid(pid, 0)
+
+
 def test_a_thread_can_be_excluded_from_its_process(cast: Cast) -> None:
     actor = cast()
     left_out, other = actor.thread(), actor.thread()

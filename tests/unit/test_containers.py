@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
 from fake_host import FakeHost
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +23,9 @@ from flak.containers.ids import innermost, is_pod, mark_of
 from flak.containers.state import State
 from flak.errors import FlakError, NotSupported, TargetError, UsageError
 from flak.events import escape
+from flak.selection import Selection
+from flak.session import Session
+from flak.wire import container_record
 
 A, B, C = ("a1b2" * 16, "b2c3" * 16, "c3d4" * 16)
 UID = "0f5b9a6c-1d2e-4f30-8a9b-0c1d2e3f4a5b"
@@ -800,3 +804,12 @@ def test_this_machine_is_looked_at_without_a_traceback() -> None:
     assert all(c.shown.isprintable() for c in known())
     assert Names().name_of(0, os.getpid()) is None
     assert State().ids() >= set()
+
+
+def test_a_session_asks_again_for_a_cgroup_that_had_no_name_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([None, "web"])
+    monkeypatch.setattr(Names, "name_of", lambda *_: next(answers))
+    session = Session(Selection.of(all_processes=True))
+    met = [builders.task(cgroup_id=7)]
+    named = [session._name_containers(met) for _ in range(3)]
+    assert named == [[], [container_record(7, "web")], []], "found at the second time, told once"

@@ -48,6 +48,21 @@ def test_a_relative_pattern_with_a_slash_starts_from_here(tmp_path: Path, monkey
     assert not patterns.match(b"/sub/x")
 
 
+def test_a_relative_pattern_with_a_wildcard_starts_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "[old] *"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    patterns = PathPatterns(["sub/*.db", "../next/*", "./plain"])
+    assert all(patterns.match(bytes(path)) for path in (here / "sub/a.db", tmp_path / "next/x", here / "plain"))
+    assert not patterns.match(bytes(tmp_path / "o/sub/a.db"))
+
+
+@pytest.mark.parametrize("given", [{"min_size": 1 << 63}, {"min_latency_ns": 1 << 70}, {"min_size": -1}])
+def test_a_limit_that_the_programs_cannot_hold_is_refused(given: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        Filters(**given)
+
+
 def test_names_that_are_not_text_match_bytes() -> None:
     assert PathPatterns(["/d/\udcff*"]).match(b"/d/\xff1")
 

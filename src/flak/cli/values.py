@@ -6,6 +6,7 @@ what would be right.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -22,7 +23,7 @@ def size(option: str, text: str) -> int:
     """Bytes of "4096", "16M", "1.5GiB", "64kb": units are powers of 1024."""
     match = _QUANTITY.fullmatch(text.strip())
     unit = match[2].upper().removesuffix("B").removesuffix("I") if match else ""
-    if not match or unit not in _SIZE_UNITS:
+    if not match or unit not in _SIZE_UNITS or math.isinf(float(match[1])):
         raise UsageError(f"{option} {text!r} is no size", "write it like 4096, 64K, 16M or 2G (powers of 1024)")
     return int(float(match[1]) * _SIZE_UNITS[unit])
 
@@ -31,14 +32,14 @@ def duration_s(option: str, text: str) -> float:
     """Seconds of "10s", "1.5m", "250ms", "2h"; a number without a unit is seconds."""
     match = _QUANTITY.fullmatch(text.strip())
     unit = (match[2].lower() or "s") if match else ""
-    if not match or unit not in _TIME_UNITS or float(match[1]) == 0:
+    if not match or unit not in _TIME_UNITS or float(match[1]) == 0 or math.isinf(float(match[1]) * 3600e9):
         raise UsageError(f"{option} {text!r} is no time", "write it like 10s, 250ms, 5m or 2h")
     return float(match[1]) * _TIME_UNITS[unit]
 
 
 def count(option: str, text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) == 0:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise UsageError(f"{option} {text!r} is no count", "write a whole number of at least 1")
     return int(text)
 
