@@ -127,12 +127,13 @@ int flak_adopt(struct bpf_iter__task *ctx)
  * id: the call is put together in FLAK's own.
  */
 static __always_inline struct flak_operands *reserve_attached(struct task_struct *task, struct task_state *own,
-							      struct file_ref *ref, u16 op)
+							      struct file_ref *ref, u16 op, u64 bytes)
 {
 	struct task_state *state = state_of(task);
 	struct flak_operands *operands;
 
-	if (!state || is_cut(ref->path_id, false, FLAK_NONE, FLAK_NONE))
+	/* It takes no time: --min-latency leaves it out. */
+	if (!state || is_cut(ref->path_id, false, 0, bytes))
 		return NULL;
 	own->op = op;
 	own->marks = ref->marks | FLAK_MARK_ATTACHED;
@@ -160,7 +161,7 @@ int flak_fds(struct bpf_iter__task_file *ctx)
 
 	if (!task || !file || !own || !is_target(task) || ref_of_file(own, (u64)file, &ref))
 		return 0;
-	operands = reserve_attached(task, own, &ref, FLAK_OP_OPENAT);
+	operands = reserve_attached(task, own, &ref, FLAK_OP_OPENAT, FLAK_NONE);
 	if (!operands)
 		return 0;
 	operands->new_fd = ctx->fd;
@@ -191,7 +192,7 @@ int flak_vmas(struct bpf_iter__task_vma *ctx)
 
 	if (!task || !vma || !own || !is_target(task) || !vma->vm_file || ref_of_mapped(own, (u64)vma->vm_file, &ref))
 		return 0;
-	operands = reserve_attached(task, own, &ref, FLAK_OP_MMAP);
+	operands = reserve_attached(task, own, &ref, FLAK_OP_MMAP, vma->vm_end - vma->vm_start);
 	if (!operands)
 		return 0;
 	operands->addr = vma->vm_start;
@@ -213,6 +214,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 	struct task_state *state;
 	struct flak_access *access;
 	bool is_ours;
+	u64 bytes;
 
 	if (!task)
 		return 0;
@@ -232,7 +234,9 @@ int flak_pending(struct bpf_iter__task *ctx)
 		else
 			exchange_sides(state);
 	}
-	if (is_call_cut(state, 0, bpf_ktime_get_boot_ns(), state->size_req))
+	/* What a vector asks for is read when the call returns: not known here, so it passes for large enough. */
+	bytes = state->op <= FLAK_OP_PWRITEV2 && state->size_req == FLAK_NONE ? FLAK_NONE - 1 : state->size_req;
+	if (is_call_cut(state, 0, bpf_ktime_get_boot_ns(), bytes))
 		return 0;
 	access = reserve_access(task_id_of(task, state), sizeof(*access));
 	if (!access)

@@ -60,7 +60,7 @@ static long hash_step(u32 index, void *context)
 static __always_inline bool send_claim(struct name_scratch *out, struct claim_key *key, struct claim_ids *ids,
 				       u32 flags)
 {
-	ids->path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
+	ids->path_id = (__sync_fetch_and_add(&next_claim_id, 1) + 1) | FLAK_CLAIM_BIT;
 	ids->file_id = key->found.ino ? __sync_fetch_and_add(&next_file_id, 1) + 1 : 0;
 	__builtin_memset(&out->head, 0, sizeof(out->head));
 	out->head.path_id = ids->path_id;

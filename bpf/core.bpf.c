@@ -20,13 +20,13 @@ const volatile u64 min_size = 0;
 const volatile bool traces_faults = false; /* one of the ways in faults.bpf.c is attached */
 
 struct flak_counters counters[FLAK_MAX_CPUS] = {};
-u32 next_task_id = 0, next_file_id = 0, next_path_id = 0, next_call_id = 0;
-u32 rename_gen = 0;			     /* successful renames and mounts so far, of everybody */
-u64 unwanted_paths[FLAK_VERDICT_WORDS] = {}; /* by path_id; user space sets them */
-u32 is_stopping = 0;			     /* the enter hook is being taken off */
-u32 own_tgid = 0;			     /* FLAK's process number for the kernel */
-u32 own_level = 0;			     /* levels between the initial pid namespace and FLAK's own */
-u64 own_pid_ns = 0;			     /* struct pid_namespace * of FLAK */
+u32 next_task_id = 0, next_file_id = 0, next_path_id = 0, next_claim_id = 0, next_call_id = 0;
+u32 rename_gen = 0;				 /* successful renames and mounts so far, of everybody */
+u64 unwanted_paths[2 * FLAK_VERDICT_WORDS] = {}; /* by path_id; user space sets them */
+u32 is_stopping = 0;				 /* the enter hook is being taken off */
+u32 own_tgid = 0;				 /* FLAK's process number for the kernel */
+u32 own_level = 0;				 /* levels between the initial pid namespace and FLAK's own */
+u64 own_pid_ns = 0;				 /* struct pid_namespace * of FLAK */
 
 /* Structs that travel by pointer only are missing from BTF unless something names them; user space compares them all. */
 const struct flak_access *const volatile _access_anchor = NULL;

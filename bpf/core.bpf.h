@@ -16,7 +16,7 @@ extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
 
 /* Shared memory with user space. */
 extern struct flak_counters counters[FLAK_MAX_CPUS];
-extern u32 next_task_id, next_file_id, next_path_id, next_call_id;
+extern u32 next_task_id, next_file_id, next_path_id, next_claim_id, next_call_id;
 extern u32 rename_gen;
 extern u32 is_stopping;
 /* FLAK itself: its process number for the kernel, and the pid namespace its user counts in. */

@@ -90,10 +90,14 @@ static __always_inline void exit_open(struct task_struct *task, struct task_stat
 		state->path_id = ref.path_id;
 		state->marks |= ref.marks;
 	}
-	if (is_call_cut(state, ret, now, FLAK_NONE))
-		return;
 	if (!state->path_id)
 		claim_id = intern_claim(args.path, state->base_path_id, NULL);
+	if (filters && is_unwanted_path(claim_id)) {
+		count(filtered_path);
+		return;
+	}
+	if (is_call_cut(state, ret, now, FLAK_NONE))
+		return;
 
 	operands = reserve_long(task_id_of(task, state), state, ret, now);
 	if (!operands)

@@ -16,12 +16,14 @@ extern const volatile bool only_failed;
 extern const volatile u64 min_latency_ns;
 extern const volatile u64 min_size;
 
-extern u64 unwanted_paths[FLAK_VERDICT_WORDS];
+extern u64 unwanted_paths[2 * FLAK_VERDICT_WORDS]; /* of names, then of claims */
 
 static __always_inline bool is_unwanted_path(u32 path_id)
 {
-	return path_id < FLAK_MAX_VERDICTS &&
-	       unwanted_paths[(path_id >> 6) & (FLAK_VERDICT_WORDS - 1)] >> (path_id & 63) & 1;
+	u32 number = path_id & ~FLAK_CLAIM_BIT;
+	u32 at = path_id & FLAK_CLAIM_BIT ? FLAK_MAX_VERDICTS + number : number;
+
+	return number < FLAK_MAX_VERDICTS && unwanted_paths[(at >> 6) & (2 * FLAK_VERDICT_WORDS - 1)] >> (at & 63) & 1;
 }
 
 /*

@@ -32,7 +32,9 @@ _Static_assert(FLAK_TRAIT_WORDS * 4 == FLAK_MAX_PIDS, "a byte for each process n
 #define FLAK_MAX_CHOICES 64
 /* States of the machine that matches names of processes: 64 to a word. */
 #define FLAK_NAME_WORDS 4
-/* Paths whose verdict fits: a bit for each path_id below this. Others are left to user space. */
+/* A path_id with this bit is a claim's: those are numbered apart, for some programs make up names without end. */
+#define FLAK_CLAIM_BIT 0x80000000
+/* Paths whose verdict fits: a bit for each path_id below this, of names and of claims. Others are left to user space. */
 #define FLAK_MAX_VERDICTS 1048576
 #define FLAK_VERDICT_WORDS 16384
 _Static_assert(FLAK_VERDICT_WORDS * 64 == FLAK_MAX_VERDICTS, "a bit for each path_id");

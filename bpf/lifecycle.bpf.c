@@ -157,14 +157,14 @@ int flak_exit_task(u64 *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct flak_process *process;
 	struct task_state *state;
-	bool is_last, is_covered;
+	bool is_last, was_target;
 
 	/*
 	 * Newer kernels say so in a second argument (user space asks BTF). Without it two threads that end together may
 	 * both see a count of zero; the first that says so is the last.
 	 */
 	is_last = has_group_dead ? (bool)ctx[1] : task->signal->live.counter == 0;
-	is_covered = is_target(task);
+	was_target = is_target(task);
 	if (selects_threads)
 		end_thread(task->pid);
 	if (is_last) {
@@ -172,7 +172,7 @@ int flak_exit_task(u64 *ctx)
 			is_last = !(add_traits(task->tgid, TRAIT_ENDED) & TRAIT_ENDED);
 		leave_tree(task->tgid);
 	}
-	if (!is_covered)
+	if (!was_target)
 		return 0;
 	state = state_of(task);
 	if (!state) {

@@ -132,7 +132,10 @@ static __always_inline bool give_traits(u32 tgid, u32 more)
 	if (!more)
 		return false;
 	before = add_traits(tgid, more);
-	if (more & TRAIT_IN_TREE)
+	/* Nobody waits for the end of a process that is shut out. */
+	if ((before | more) & TRAIT_SHUT_OUT)
+		leave_tree(tgid);
+	else if (more & TRAIT_IN_TREE)
 		join_tree(tgid);
 	return more & ~before;
 }

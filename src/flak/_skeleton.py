@@ -85,6 +85,7 @@ VARIABLES: dict[str, Variable] = {
     "name_starts": Variable(".rodata", "Q", 8, 4),
     "name_stays": Variable(".rodata", "Q", 8, 4),
     "next_call_id": Variable(".bss", "I", 4, 1),
+    "next_claim_id": Variable(".bss", "I", 4, 1),
     "next_file_id": Variable(".bss", "I", 4, 1),
     "next_path_id": Variable(".bss", "I", 4, 1),
     "next_task_id": Variable(".bss", "I", 4, 1),
@@ -109,7 +110,7 @@ VARIABLES: dict[str, Variable] = {
     "uid_count": Variable(".rodata", "I", 4, 1),
     "uids": Variable(".rodata", "I", 4, 128),
     "unknown_zero": Variable(".bss", "I", 4, 1),
-    "unwanted_paths": Variable(".bss", "Q", 8, 16384),
+    "unwanted_paths": Variable(".bss", "Q", 8, 32768),
     "wanted_tids": Variable(".bss", "I", 4, 128),
 }
 """Everything in .rodata, .data and .bss, settings included."""

@@ -191,9 +191,18 @@ def _refuse(text: str, directory: Path | None, host: Host) -> NoReturn:
             f"{text!r} is in a version 1 hierarchy ({', '.join(controllers)}); FLAK judges by version 2",
             f"{_how_to_list(host)}; or choose the processes with --pid",
         )
-    if directory and os.path.lexists(directory):
+    if directory and _is_something_else(directory, mount(host=host)):
         raise TargetError(f"{text!r} is not the directory of a cgroup", _how_to_list(host))
     raise NotThere(f"no cgroup {text!r}", _how_to_list(host))
+
+
+def _is_something_else(path: Path, top: Path) -> bool:
+    """What stands there is no cgroup. A directory of the hierarchy is one, made just after it was looked for."""
+    try:
+        real = path.resolve()
+        return os.path.lexists(path) and (real.is_file() or not real.is_relative_to(top.resolve()))
+    except (OSError, ValueError, RuntimeError):
+        return True
 
 
 def _how_to_list(host: Host) -> str:

@@ -45,7 +45,10 @@ def check(option: str, pattern: str) -> None:
     """UsageError for a pattern that no name can match: empty, or longer than the kernel keeps."""
     if not pattern:
         raise UsageError(f"{option}: an empty name", f"write it like {option} postgres or {option} 'python*'")
-    length = len(_parse(pattern).pieces)
+    pieces = _parse(pattern).pieces
+    if not all(piece.bytes for piece in pieces):
+        raise UsageError(f"{option} {pattern!r}: its brackets hold no character", "write them like [a-z] or [!0-9]")
+    length = len(pieces)
     if length > LONGEST:
         kept = os.fsdecode(os.fsencode(pattern)[:LONGEST])
         raise UsageError(

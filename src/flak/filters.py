@@ -11,12 +11,12 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flak._records import ACCESS_SLOT, MAX_VERDICTS, SLOT_SIZE, AccessRecord, Op
+from flak._records import CLAIM_BIT, MAX_VERDICTS, SLOT_SIZE, Op
 from flak.errors import UsageError
 from flak.events import File
 from flak.wire import first_slots
@@ -111,6 +111,9 @@ class Filters:
 # Places in a slot, in words of four bytes: path_id of a first slot, which is claim_id of a second.
 _PATH_ID = (8 + 44) // 4
 _SLOT_WORDS = SLOT_SIZE // 4
+# And in bytes: file_id with path_id behind it, op.
+_IDS, _OP = 8 + 40, 8 + 60
+_NO_IDS, _PUT_ASIDE = bytes(8), int(Op.PUT_ASIDE).to_bytes(2, "little")
 
 
 class PathSieve:
@@ -119,7 +122,7 @@ class PathSieve:
     paths: path_id → file, as the decoder fills it. verdicts: the programs' bits, by path_id, 64 to a word.
     """
 
-    def __init__(self, patterns: PathPatterns, paths: Mapping[int, File], verdicts: memoryview[int]) -> None:
+    def __init__(self, patterns: PathPatterns, paths: MutableMapping[int, File], verdicts: memoryview[int]) -> None:
         self._patterns = patterns
         self._paths = paths
         self._verdicts = verdicts
@@ -148,8 +151,14 @@ class PathSieve:
         if file is None:
             return  # its name is still to come, or was lost: such an access passes
         self._is_wanted[path_id] = is_wanted = self._patterns.match(file.raw_path)
-        if not is_wanted and path_id < MAX_VERDICTS:
-            self._verdicts[path_id >> 6] |= 1 << (path_id & 63)
+        if is_wanted:
+            return
+        number = path_id & ~CLAIM_BIT
+        if number < MAX_VERDICTS:
+            at = MAX_VERDICTS + number if path_id & CLAIM_BIT else number
+            self._verdicts[at >> 6] |= 1 << (at & 63)
+        if path_id & CLAIM_BIT:
+            del self._paths[path_id]  # nobody will ask for it again, and some programs make up names without end
 
     def _claims(self, place: int, path_ids: Sequence[int], begins: bytes) -> bool:
         """Whether the access at a place, which has no path, was to be of a wanted one: its second slot says so."""
@@ -160,8 +169,7 @@ class PathSieve:
 def _without(slots: memoryview, places: Iterable[int]) -> memoryview:
     """A copy of the slots in which the accesses at these places are empty."""
     kept = bytearray(slots)
-    for place in places:
-        access = AccessRecord(*ACCESS_SLOT.unpack_from(kept, place * SLOT_SIZE))
-        emptied = access._replace(file_id=0, path_id=0, op=Op.PUT_ASIDE)
-        ACCESS_SLOT.pack_into(kept, place * SLOT_SIZE, *emptied)
+    for at in map(SLOT_SIZE.__mul__, places):
+        kept[at + _IDS : at + _IDS + 8] = _NO_IDS
+        kept[at + _OP : at + _OP + 2] = _PUT_ASIDE
     return memoryview(kept)

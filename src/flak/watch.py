@@ -44,11 +44,12 @@ class CgroupWatch:
         for look in _looks(selection.cgroups.chosen, selection.containers.chosen):
             self._try(look)
 
-    def _try(self, look: Callable[[], list[Cgroup]]) -> bool:
+    def _try(self, look: Callable[[], list[Cgroup]], *, is_running: bool = False) -> bool:
         try:
             found = look()
-        except NotThere:
-            if not self._waits:
+        except TargetError as error:
+            # Amid a run nothing ends it: a container may be on its way to its cgroup, or have a namesake for a moment.
+            if not (is_running or (self._waits and isinstance(error, NotThere))):
                 raise
             self._awaited.append(look)
             return False
@@ -67,7 +68,7 @@ class CgroupWatch:
             return False
         begun = self._clock()
         looks, self._awaited = self._awaited, []
-        found = [self._try(look) for look in looks]  # all of them, also behind one that was found
+        found = [self._try(look, is_running=True) for look in looks]  # all of them, also behind one that was found
         self._next_look = self._clock() + max(LOOK_S, (self._clock() - begun) / LOOK_SHARE)
         return any(found)
 

@@ -6,6 +6,8 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -423,3 +425,29 @@ def test_a_cgroup_that_is_made_later_is_waited_for(cast: Cast, grove: Grove) -> 
 def test_without_wait_a_cgroup_must_be_there(grove: Grove) -> None:
     with pytest.raises(TargetError, match="no cgroup"), flak.trace(cgroup=str(grove.top / "late")):
         pass
+
+
+def test_a_cgroup_made_at_this_moment_is_there_or_not_yet(grove: Grove) -> None:
+    path = grove.top / "late"
+    is_over = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.wait(0.0005):
+            path.mkdir()
+            is_over.wait(0.0005)
+            path.rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    said: Counter[str] = Counter()
+    try:
+        for _ in range(997):
+            try:
+                cgroups.resolve(str(path))
+                said["found"] += 1
+            except TargetError as error:
+                said[type(error).__name__] += 1
+    finally:
+        is_over.set()
+        thread.join()
+    assert set(said) == {"found", "NotThere"}

@@ -252,6 +252,11 @@ def joined(*parts: Iterable[int]) -> list[int]:
 # --- by name
 
 
+def own(name: str) -> str:
+    """A name that nobody else's processes have: names are looked for on the whole machine."""
+    return f"{name}.{os.getpid() & 0xFFFF:x}"
+
+
 ODD_NAMES = [
     "two words",
     "grüße",
@@ -298,15 +303,15 @@ def test_a_file_that_was_open_already_is_listed_for_those_found_by_name(cast: Ca
 
 
 def test_threads_are_their_process_s_whatever_they_are_called(cast: Cast) -> None:
-    java, decoy = cast("java-like"), cast("decoy")
+    java, decoy = cast(own("java-like")), cast("decoy")
     workers = [java.thread(name) for name in ("GC Thread#0", "C2 CompilerThre", "http-nio-8080-e")]
-    impostor = decoy.thread("java-like")
-    with flak.trace(comm="java-like") as session:
+    impostor = decoy.thread(own("java-like"))
+    with flak.trace(comm=own("java-like")) as session:
         workers.append(java.thread("started-later"))
         expected = {worker.tid: worker.read(calls) for worker, calls in zip(workers, (11, 13, 17, 19), strict=True)}
         impostor.read(7)
         decoy.read(5)
-        decoy.thread("java-like").read(3)
+        decoy.thread(own("java-like")).read(3)
         seen = cast.seen(session)
     assert {tid: [e.file_offset for e in seen.reads if e.tid == tid] for tid in expected} == expected
     assert seen.offsets == joined(*expected.values())
@@ -332,39 +337,39 @@ def test_a_process_that_takes_the_name_is_traced_from_then_on(cast: Cast) -> Non
 
 
 def test_an_exec_under_another_name_ends_it_and_one_under_the_name_begins_it(cast: Cast) -> None:
-    leaves, joins = cast("chosen"), cast("other")
-    with flak.trace(comm="chosen") as session:
+    leaves, joins = cast(own("chosen")), cast("other")
+    with flak.trace(comm=own("chosen")) as session:
         expected = [leaves.read(5)]
         joins.read(3)
         leaves.exec("other")
-        joins.exec("chosen")
+        joins.exec(own("chosen"))
         leaves.read(7)
         expected.append(joins.read(11))
         joins.rename("third")
         joins.exec("other")  # a name that was taken after the exec does not outlast the next one
         joins.read(13)
-        joins.exec("chosen")
+        joins.exec(own("chosen"))
         expected.append(joins.read(17))
         seen = cast.seen(session)
     assert seen.offsets == joined(*expected)
     assert [(e.pid, Path(e.argv0).name) for e in seen.of(Exec)] == [
-        (leaves.pid, "other"), (joins.pid, "chosen"), (joins.pid, "other"), (joins.pid, "chosen"),
+        (leaves.pid, "other"), (joins.pid, own("chosen")), (joins.pid, "other"), (joins.pid, own("chosen")),
     ]  # fmt: skip
 
 
 def test_an_exec_by_another_thread_changes_name_and_number(cast: Cast) -> None:
-    joins, leaves = cast("other"), cast("chosen")
+    joins, leaves = cast("other"), cast(own("chosen"))
     worker, leaver = joins.thread("worker"), leaves.thread("worker")
-    with flak.trace(comm="chosen") as session:
+    with flak.trace(comm=own("chosen")) as session:
         worker.read(3)
         expected = [leaver.read(5)]
-        worker.exec("chosen")
+        worker.exec(own("chosen"))
         leaver.exec("other")
         expected.append(joins.read(7))
         leaves.read(11)
         seen = cast.seen(session)
     assert seen.offsets == joined(*expected)
-    assert {(e.tid, e.comm) for e in seen.reads if e.pid == joins.pid} == {(joins.pid, "chosen")}
+    assert {(e.tid, e.comm) for e in seen.reads if e.pid == joins.pid} == {(joins.pid, own("chosen"))}
     # A thread that had no part in the trace before is known by its new number; where it had, the old one is told too.
     assert [(e.pid, e.tid) for e in seen.of(Exec)] == [(joins.pid, joins.pid), (leaves.pid, leaves.pid)]
 
@@ -412,11 +417,11 @@ def test_without_follow_a_child_is_traced_while_it_has_the_name(cast: Cast) -> N
 @pytest.mark.parametrize("at_once", [1, 8])
 def test_every_access_of_a_hundred_short_processes_is_seen_and_none_of_others(cast: Cast, at_once: int) -> None:
     starter = cast("starter")
-    with flak.trace(comm="wanted") as session:
-        offsets = starter.storm(["wanted", "unwanted"], 202, at_once, 7)
+    with flak.trace(comm=own("wanted")) as session:
+        offsets = starter.storm([own("wanted"), own("unwanted")], 202, at_once, 7)
         seen = cast.seen(session)
-    assert len(offsets["wanted"]) == 101 * 7
-    assert seen.offsets == offsets["wanted"]
+    assert len(offsets[own("wanted")]) == 101 * 7
+    assert seen.offsets == offsets[own("wanted")]
     assert len({event.pid for event in seen.reads}) == len(seen.of(Exit)) == len(seen.of(Exec)) == 101
 
 
@@ -445,14 +450,14 @@ def test_a_process_whose_first_thread_has_ended_keeps_its_name(
 
 
 def test_the_exec_that_takes_an_excluded_name_is_told(cast: Cast) -> None:
-    actor = cast("w1")
-    with flak.trace(comm=["w*", "!w2"]) as session:
+    actor = cast(own("w1"))
+    with flak.trace(comm=[own("w?"), f"!{own('w2')}"]) as session:
         expected = actor.read(3)
-        actor.exec("w2")
+        actor.exec(own("w2"))
         actor.read(5)
         seen = cast.seen(session)
     assert seen.offsets == expected
-    assert [Path(e.argv0).name for e in seen.of(Exec)] == ["w2"]
+    assert [Path(e.argv0).name for e in seen.of(Exec)] == [own("w2")]
 
 
 def test_a_call_under_way_when_its_process_takes_the_name_again_has_its_result(cast: Cast) -> None:

@@ -302,6 +302,8 @@ def test_a_command_is_taken_verbatim(
         (["trace", "-n", "sh", "ls"], "a command and --comm cannot be traced in one run"),
         (["trace", "-a", "ls"], "a command and --all cannot be traced in one run"),
         (["trace", "-p", "x"], "--pid 'x' is no process number"),
+        (["record", "-o", "x.flak", "-p", "1", "--max-size", "100K"], "--max-size 100K holds next to nothing"),
+        (["trace", "-n", "a[z-b]"], "its brackets hold no character"),
         (["trace", "-t", "0"], "--tid '0' is no thread number"),
         (["trace", "-n", "a-name-of-16-byt"], "--comm 'a-name-of-16-byt' is 16 bytes long and matches nothing"),
         (["trace", "-n", "!sh"], "--comm only excludes"),
@@ -646,6 +648,20 @@ def test_the_first_signal_stops_and_the_run_ends_well(session: type[FakeSession]
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However soon a second signal comes, it is one of its own."""
+    monkeypatch.setattr("flak.cli.interrupts.AT_ONCE_S", 0)
+
+
+def test_a_signal_that_comes_twice_at_once_stops_in_order(session: type[FakeSession], tmp_path: Path) -> None:
+    session.between_rounds = lambda _: (os.kill(os.getpid(), signal.SIGTERM), os.kill(os.getpid(), signal.SIGTERM))
+    assert run(["record", "-o", str(tmp_path / "x.flak"), "-p", "4242"]) == 0
+    with flak_package.open(tmp_path / "x.flak") as recording:
+        assert recording.is_complete
+
+
+@pytest.mark.usefixtures("impatient")
 def test_the_second_signal_abandons(session: type[FakeSession]) -> None:
     def twice(_: FakeSession) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -662,6 +678,7 @@ def test_a_dump_is_abandoned_at_once(monkeypatch: pytest.MonkeyPatch, capfd: Cap
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_abandoned_recording_can_be_read(session: type[FakeSession], tmp_path: Path, capfd: Captured) -> None:
     session.between_rounds = lambda _: (os.kill(os.getpid(), signal.SIGTERM), os.kill(os.getpid(), signal.SIGTERM))
     assert run(["record", "-o", str(tmp_path / "x.flak"), "-p", "4242"]) == -signal.SIGTERM
@@ -680,6 +697,7 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_any_two_signals_abandon() -> None:
     stops = []
     with pytest.raises(Abandoned) as abandoned, stopping(lambda: stops.append(1)):

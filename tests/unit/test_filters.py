@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flak._records import VERDICT_WORDS
+from flak._records import CLAIM_BIT, MAX_VERDICTS, VERDICT_WORDS
 from flak.errors import UsageError
 from flak.events import Access, Batch
 from flak.filters import Filters, PathPatterns, PathSieve
@@ -87,7 +87,7 @@ class Sieve:
     def __init__(self) -> None:
         self.decoder = Decoder()
         self.decoder.learn(builders.task() + NAMES)
-        self.verdicts = memoryview(bytearray(8 * VERDICT_WORDS)).cast("Q")
+        self.verdicts = memoryview(bytearray(8 * 2 * VERDICT_WORDS)).cast("Q")
         self.sieve = PathSieve(PathPatterns(["/wanted"]), self.decoder.tables.paths, self.verdicts)
 
     def events(self, *records: bytes) -> tuple[list[Any], int]:
@@ -136,6 +136,25 @@ def test_a_failed_call_counts_by_the_path_it_claimed() -> None:
     )
     assert put_aside == 2
     assert [event.path for event in events] == ["/wanted/missing"]
+
+
+def test_claims_have_verdicts_of_their_own_and_are_forgotten() -> None:
+    sieve, claim = Sieve(), CLAIM_BIT | 3
+    sieve.decoder.learn(builders.claim("/other/made-up", claim) + builders.claim("/wanted/made-up", claim + 1))
+    look = [builders.access(builders.Op.STATX, seq=n, path_id=claim + n, file_id=0, operands={}) for n in range(2)]
+    events, put_aside = sieve.events(*look)
+    assert put_aside == 1 and [event.path for event in events] == ["/wanted/made-up"]
+    assert sieve.verdicts[VERDICT_WORDS] == 1 << 3 and sieve.verdicts[0] == 0
+    assert claim not in sieve.decoder.tables.paths, "names that are made up without end must not fill the memory"
+    assert sieve.events(builders.access(builders.Op.STATX, seq=2, path_id=claim, file_id=0))[1] == 1
+
+
+def test_verdicts_end_somewhere_and_accesses_are_put_aside_all_the_same() -> None:
+    sieve = Sieve()
+    for path_id in (MAX_VERDICTS + 1, CLAIM_BIT | MAX_VERDICTS + 1):
+        sieve.decoder.learn(builders.name("/other/late", path_id))
+        assert sieve.events(read(path_id & 0xFF, path_id))[1] == 1
+    assert not any(sieve.verdicts)
 
 
 def test_an_access_whose_name_is_still_to_come_passes() -> None:

@@ -29,6 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+SMALLEST = 1 << 20
+"""Of --max-size: a recording grows by rounds of up to 256 KiB."""
+
 # The first word that is no option begins the command, whose options are its own.
 _TAKES_COMMAND = {"allow_interspersed_args": False}
 
@@ -215,6 +218,8 @@ def record(
         on_loss=on_loss,
     )
     most = values.size("--max-size", max_size) if max_size else None
+    if most is not None and most < SMALLEST:
+        raise UsageError(f"--max-size {max_size} holds next to nothing", "at least 1M")
     return live.record(capture, Path(output), force=force, max_size=most, console=Console(quiet, verbose))
 
 

@@ -6,11 +6,16 @@ import contextlib
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
 __all__ = ["Abandoned", "abandoning", "die_by", "stopping"]
+
+
+AT_ONCE_S = 0.3
+"""Signals this close together are one."""
 
 
 class Abandoned(BaseException):
@@ -34,14 +39,19 @@ def abandoning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """While inside, ^C, SIGTERM and SIGHUP call `stop`; another one raises Abandoned."""
-    is_stopping = False
+    """While inside, ^C, SIGTERM and SIGHUP call `stop`; another one raises Abandoned, unless it follows at once:
+    timeout(1) and service managers send a signal to the process and to its group.
+    """
+    stopped_at: float | None = None
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal is_stopping
-        if is_stopping:
-            raise Abandoned(number)
-        is_stopping = True
+        nonlocal stopped_at
+        now = time.monotonic()
+        if stopped_at is not None:
+            if now - stopped_at > AT_ONCE_S:
+                raise Abandoned(number)
+            return
+        stopped_at = now
         if number == signal.SIGINT and os.isatty(2):
             os.write(2, b"\n")  # ends the line in which the terminal shows ^C
         stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from io import RawIOBase
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from flak.cli.console import Console
 from flak.cli.outputs import streams
 from flak.cli.request import Display
 from flak.cli.viewing import Viewer
-from flak.events import Batch
+from flak.events import Batch, Counters
 from flak.tracefile import Recording, open_recording
 from flak.wire import Decoder
 
@@ -39,14 +41,24 @@ def _show(recording: Recording, viewer: Viewer) -> bool:
     last = Batch(b"")
     # A recording holds the process events even when nobody asked for them (Session.record says why).
     has_processes = "process" in recording.header.get("events", ("process",))
+    hidden = 0
     for last in recording.batches():
+        hidden += 0 if has_processes else len(last.process_events)
         if viewer.has_lines:
             events = recording.decoder.decode(last)
             if not viewer.show([e for e in events if has_processes or e.via != "sched"]):
                 return False
         viewer.count(last, recording.tables)
     tail = recording.tail() if viewer.has_lines else ()
-    return viewer.end(tail, recording.stats, _elapsed_s(recording, last))
+    return viewer.end(tail, _without(recording.stats, hidden), _elapsed_s(recording, last))
+
+
+def _without(stats: Counters, hidden: int) -> Counters:
+    """The counters as a live run had them: events that are in the recording and not shown are filtered."""
+    if not hidden:
+        return stats
+    filtered = Counter(stats.filtered) + Counter(events=hidden)
+    return replace(stats, written=stats.written - hidden, filtered=dict(filtered))
 
 
 def _page_size(recording: Recording) -> int:

@@ -71,12 +71,17 @@ class What:
     all_files: bool = False
     no_latency: bool = False
 
+    def _min_latency_ns(self) -> int:
+        if not self.min_latency:
+            return 0
+        return max(round(values.duration_s("--min-latency", self.min_latency) * 1e9), 1)
+
     def filters(self) -> Filters:
         """What they amount to; UsageError where they don't parse."""
         filters = Filters(
             paths=tuple(self.path or ()),  # no lists: a comma may be part of a name
             failed=self.failed,
-            min_latency_ns=round(values.duration_s("--min-latency", self.min_latency) * 1e9) if self.min_latency else 0,
+            min_latency_ns=self._min_latency_ns(),
             min_size=values.size("--min-size", self.min_size) if self.min_size else 0,
         )
         if self.no_latency and filters.min_latency_ns:
