@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import flak
 from benchmarks import tables, tracers
 from benchmarks.bench import Bench
 from benchmarks.rounds import Comparison, interleave
 from benchmarks.tables import Section, Verdict
 from benchmarks.workloads import Cost
-from flak.session import Session
 
 ALONE, BESIDE, BESIDE_EXIT = "nobody traces", "FLAK traces another", "FLAK traces another, --no-latency"
 LIMIT_NS = 150
@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Section:
         return {call: tracers.run(bench.workloads.command("loops", *loop)) for call, loop in loops.items()}
 
     def beside(latency: bool) -> dict[str, Cost]:
-        with tracers.sleeper() as pid, Session(pid=pid, latency=latency):
+        with tracers.sleeper() as pid, flak.trace(pid=pid, latency=latency):
             return both()
 
     count = bench.rounds(15, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import flak
 from benchmarks import tables, tracers
 from benchmarks.bench import Bench
 from benchmarks.rounds import interleave
@@ -93,7 +94,7 @@ def _decode_rate(path: object) -> float:
 
 
 def _idle_share(seconds: float) -> float:
-    with tracers.sleeper() as pid, Session(pid=pid, duration=seconds) as session:
+    with tracers.sleeper() as pid, flak.trace(pid=pid, duration=seconds) as session:
         begin = time.process_time()
         _iterate(session)
         return (time.process_time() - begin) / session.elapsed_s

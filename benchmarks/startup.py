@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import flak
 from benchmarks import tables, tracers
 from benchmarks.bench import Bench
 from benchmarks.rounds import interleave
@@ -20,7 +21,6 @@ from benchmarks.spread import Spread
 from benchmarks.tables import Section, Verdict
 from benchmarks.workloads import output_of
 from flak.bpf import BpfObject
-from flak.session import Session
 
 LIMIT_LOADED_MS, LIMIT_START_MS = 30, 100
 PYTHON, VERSION, UNTRACED, STRACE = "python -c pass, to its end", "flak --version, to its end", "untraced", "strace -f"
@@ -122,7 +122,7 @@ def _enter() -> dict[str, float]:
             stack.enter_context(patch.object(BpfObject, method, timed))
         pid = stack.enter_context(tracers.sleeper())
         begin = time.monotonic_ns()
-        with Session(pid=pid):
+        with flak.trace(pid=pid):
             all_ms = (time.monotonic_ns() - begin) / 1e6
     return {**spent, REST: all_ms - sum(spent.values()), ALL: all_ms}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flak
 from benchmarks.bench import Bench
 from benchmarks.workloads import Cost, output_of
 from flak.bpf import BpfObject
@@ -48,7 +49,7 @@ def trace(bench: Bench, command: Sequence[str], use: Callable[[Session], int], *
     output = bench.data / "stdout"
     with (
         output.open("wb") as stdout,
-        Session(command=command, stdout=stdout.fileno(), user="root", **options) as session,
+        flak.trace(command=command, stdout=stdout.fileno(), user="root", **options) as session,
     ):
         begin = time.process_time()
         size = use(session)

@@ -44,7 +44,7 @@ class Roster:
         self._targets = [describe(pid) for pid in self._selection.pids.chosen]
         for pid in self._selection.pids.excluded:
             describe(pid)
-        for tid in self._selection.tids.chosen:
+        for tid in (*self._selection.tids.chosen, *self._selection.tids.excluded):
             check_thread(tid)
         self._watch = CgroupWatch(self._selection)
 

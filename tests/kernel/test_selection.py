@@ -769,3 +769,9 @@ def test_with_nothing_selected_the_ways_to_choose_are_listed() -> None:
     listed = flak_trace().stderr
     assert all(option in listed for option in ("-p PID", "-n NAME", "-- CMD", "-G PATH", "-c CONTAINER"))
     assert "Traceback" not in listed
+
+
+def test_a_thread_that_does_not_exist_cannot_be_excluded(cast: Cast) -> None:
+    actor = cast()
+    with pytest.raises(TargetError, match="no thread 4194303"), flak.trace(pid=actor.pid, tid="!4194303"):
+        pass
