@@ -11,7 +11,7 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class PathSieve:
     paths: path_id → file, as the decoder fills it. verdicts: the programs' bits, by path_id, 64 to a word.
     """
 
-    def __init__(self, patterns: PathPatterns, paths: MutableMapping[int, File], verdicts: memoryview[int]) -> None:
+    def __init__(self, patterns: PathPatterns, paths: Mapping[int, File], verdicts: memoryview[int]) -> None:
         self._patterns = patterns
         self._paths = paths
         self._verdicts = verdicts
@@ -157,8 +157,6 @@ class PathSieve:
         if number < MAX_VERDICTS:
             at = MAX_VERDICTS + number if path_id & CLAIM_BIT else number
             self._verdicts[at >> 6] |= 1 << (at & 63)
-        if path_id & CLAIM_BIT:
-            del self._paths[path_id]  # nobody will ask for it again, and some programs make up names without end
 
     def _claims(self, place: int, path_ids: Sequence[int], begins: bytes) -> bool:
         """Whether the access at a place, which has no path, was to be of a wanted one: its second slot says so."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from io import RawIOBase
 from typing import Protocol
@@ -96,7 +97,7 @@ class Direct:
         """Nothing is left."""
 
 
-class Deferred:
+class Deferred(ABC):
     """Base of outlets that write some lines later. Says how a thread does that; what and when, subclasses say.
 
     Their methods run with the lock held. An error that the thread meets is raised by the next call.
@@ -137,24 +138,25 @@ class Deferred:
         self._raise_error()
         self._finish()
 
+    @abstractmethod
     def _take(self, lines: Sequence[str]) -> None:
-        raise NotImplementedError
+        """Keep lines for later, or write them."""
 
+    @abstractmethod
     def _has_rest(self) -> bool:
         """Something waits to be written later."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _await_turn(self) -> None:
         """Wait until `_write_rest` has something to do, or a little less. Only called when there is a rest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write_rest(self) -> None:
         """Write what is due."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self) -> None:
         """Write the rest, however long it takes. The thread waits, or has ended."""
-        raise NotImplementedError
 
     def _raise_error(self) -> None:
         if self._error:

@@ -285,7 +285,6 @@ _ROADS = {
     "gup_fault": "faults by MAP_POPULATE and get_user_pages",
     "io_uring": "io_uring",
     "aio": "io_submit",
-    "copy": "sendfile, splice, copy_file_range",
 }
 
 

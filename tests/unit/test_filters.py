@@ -138,15 +138,23 @@ def test_a_failed_call_counts_by_the_path_it_claimed() -> None:
     assert [event.path for event in events] == ["/wanted/missing"]
 
 
-def test_claims_have_verdicts_of_their_own_and_are_forgotten() -> None:
+def test_claims_have_verdicts_of_their_own() -> None:
     sieve, claim = Sieve(), CLAIM_BIT | 3
     sieve.decoder.learn(builders.claim("/other/made-up", claim) + builders.claim("/wanted/made-up", claim + 1))
     look = [builders.access(builders.Op.STATX, seq=n, path_id=claim + n, file_id=0, operands={}) for n in range(2)]
     events, put_aside = sieve.events(*look)
     assert put_aside == 1 and [event.path for event in events] == ["/wanted/made-up"]
     assert sieve.verdicts[VERDICT_WORDS] == 1 << 3 and sieve.verdicts[0] == 0
-    assert claim not in sieve.decoder.tables.paths, "names that are made up without end must not fill the memory"
     assert sieve.events(builders.access(builders.Op.STATX, seq=2, path_id=claim, file_id=0))[1] == 1
+
+
+def test_a_wanted_file_may_be_renamed_to_an_unwanted_name_that_was_seen_before() -> None:
+    sieve, unwanted, wanted = Sieve(), CLAIM_BIT | 3, CLAIM_BIT | 4
+    sieve.decoder.learn(builders.claim("/other/new", unwanted) + builders.claim("/wanted/old", wanted))
+    assert sieve.events(builders.access(builders.Op.STATX, seq=0, path_id=unwanted, file_id=0))[1] == 1
+    moved = builders.access(builders.Op.RENAME, seq=1, path_id=wanted, file_id=0, operands={"other_path_id": unwanted})
+    events, put_aside = sieve.events(moved)
+    assert put_aside == 0 and [(event.path, event.new_path) for event in events] == [("/wanted/old", "/other/new")]
 
 
 def test_verdicts_end_somewhere_and_accesses_are_put_aside_all_the_same() -> None:
