@@ -270,6 +270,7 @@ struct nsproxy {
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int __state;
 	unsigned int flags;
 	struct mm_struct *mm;
 	int exit_code;
@@ -278,6 +279,8 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
 	u64 start_boottime;
 	unsigned long min_flt;
 	unsigned long maj_flt;
@@ -291,11 +294,188 @@ struct task_struct {
 	struct css_set *cgroups;
 };
 
+struct kiocb {
+	struct file *ki_filp;
+	loff_t ki_pos;
+};
+
+struct io_uring_task {
+	struct task_struct *task;
+};
+
+struct io_rsrc_node {
+	unsigned long file_ptr;
+};
+
+struct io_rsrc_data {
+	unsigned int nr;
+	struct io_rsrc_node **nodes;
+};
+
+struct io_file_table {
+	struct io_rsrc_data data;
+};
+
+struct io_ring_ctx {
+	struct io_file_table file_table;
+};
+
+/* Before 6.13 ("io_uring/rsrc: unify file and buffer node tables") */
+struct io_fixed_file;
+
+struct io_file_table___flat {
+	struct io_fixed_file *files;
+};
+
+struct io_ring_ctx___flat {
+	unsigned int nr_user_files;
+	struct io_file_table___flat file_table;
+};
+
+struct io_cqe {
+	u64 user_data;
+	union {
+		int fd;
+	};
+};
+
+struct io_uring_cqe {
+	s32 res;
+	u32 flags;
+};
+
+struct io_kiocb {
+	union {
+		struct file *file;
+	};
+	u8 opcode;
+	u64 flags;
+	struct io_cqe cqe;
+	struct io_ring_ctx *ctx;
+	struct io_uring_task *tctx;
+};
+
+/* Before 6.13 ("io_uring: move struct io_kiocb from task_struct to io_uring_task") */
+struct io_kiocb___task {
+	struct task_struct *task;
+};
+
+/* What a request asks for, by opcode: laid over the beginning of struct io_kiocb. */
+struct io_rw {
+	struct kiocb kiocb;
+	u64 addr;
+	u32 len;
+};
+
+struct io_sync {
+	loff_t len;
+	loff_t off;
+	int flags;
+	int mode;
+};
+
+struct open_how {
+	u64 flags;
+	u64 mode;
+};
+
+struct filename {
+	const char *name;
+};
+
+struct io_open {
+	int dfd;
+	u32 file_slot;
+	struct filename *filename;
+	struct open_how how;
+};
+
+struct io_close {
+	int fd;
+	u32 file_slot;
+};
+
+struct io_statx {
+	int dfd;
+	unsigned int mask;
+	unsigned int flags;
+	struct filename *filename;
+	void *buffer;
+};
+
+struct io_fadvise {
+	u64 offset;
+	u64 len;
+	u32 advice;
+};
+
+struct io_madvise {
+	u64 addr;
+	u64 len;
+	u32 advice;
+};
+
+struct io_splice {
+	loff_t off_out;
+	loff_t off_in;
+	u64 len;
+	int splice_fd_in;
+	unsigned int flags;
+};
+
+struct io_rename {
+	int old_dfd;
+	int new_dfd;
+	struct filename *oldpath;
+	struct filename *newpath;
+	int flags;
+};
+
+struct io_link {
+	int old_dfd;
+	int new_dfd;
+	struct filename *oldpath;
+	struct filename *newpath;
+	int flags;
+};
+
+struct io_unlink {
+	int dfd;
+	int flags;
+	struct filename *filename;
+};
+
+struct io_mkdir {
+	int dfd;
+	unsigned short mode;
+	struct filename *filename;
+};
+
+/* struct io_ftrunc, 6.9 on, has its length where this has it. A type that a kernel may lack makes libbpf look through the
+ * BTF of all modules, which takes CAP_SYS_ADMIN.
+ */
+struct io_sync___ftrunc {
+	loff_t len;
+};
+
 struct linux_binprm {
 	struct file *file;
 };
 
-struct bpf_iter_meta;
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_map;
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
 
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;

@@ -3,9 +3,9 @@
  * Joining and leaving: who is a target already, what have they open and mapped, and which calls have not returned?
  *
  * Iterators, run by user space: flak_adopt until it adds nobody (the fork hook is on already, so nobody slips between),
- * then flak_fds and flak_vmas once; flak_pending when the hooks are off.
+ * then flak_fds and flak_vmas once; flak_claims, flak_pending and flak_requests in between and when the hooks are off.
  */
-#include "calls.bpf.h"
+#include "requests.bpf.h"
 #include "filters.bpf.h"
 #include "targets.bpf.h"
 #include "vma.bpf.h"
@@ -127,7 +127,7 @@ int flak_adopt(struct bpf_iter__task *ctx)
  * id: the call is put together in FLAK's own.
  */
 static __always_inline struct flak_operands *reserve_attached(struct task_struct *task, struct task_state *own,
-							      struct file_ref *ref, u16 op, u64 bytes)
+							      struct file_ref *ref, u16 op, u64 bytes, u32 mark)
 {
 	struct task_state *state = state_of(task);
 	struct flak_operands *operands;
@@ -136,7 +136,7 @@ static __always_inline struct flak_operands *reserve_attached(struct task_struct
 	if (!state || is_cut(ref->path_id, false, 0, bytes))
 		return NULL;
 	own->op = op;
-	own->marks = ref->marks | FLAK_MARK_ATTACHED;
+	own->marks = ref->marks | mark;
 	own->file_id = ref->file_id;
 	own->path_id = ref->path_id;
 	own->fd = -1;
@@ -161,7 +161,7 @@ int flak_fds(struct bpf_iter__task_file *ctx)
 
 	if (!task || !file || !own || !is_target(task) || ref_of_file(own, (u64)file, &ref))
 		return 0;
-	operands = reserve_attached(task, own, &ref, FLAK_OP_OPENAT, FLAK_NONE);
+	operands = reserve_attached(task, own, &ref, FLAK_OP_OPENAT, FLAK_NONE, FLAK_MARK_ATTACHED);
 	if (!operands)
 		return 0;
 	operands->new_fd = ctx->fd;
@@ -180,69 +180,397 @@ int flak_fds(struct bpf_iter__task_file *ctx)
 #define MAP_SHARED 0x1
 #define MAP_PRIVATE 0x2
 
+/* A mapping that no call made while FLAK looked on. */
+static __always_inline void send_mapping(struct task_struct *task, struct task_state *own, u64 vma_addr, u32 mark)
+{
+	struct vm_area_struct *vma = kcast(struct vm_area_struct, vma_addr);
+	u64 start = kread(vma, vm_start), size = kread(vma, vm_end) - start;
+	u64 file = kaddr(vma_addr, struct vm_area_struct, vm_file);
+	u64 flags = kread(vma, vm_flags);
+	struct flak_operands *operands;
+	struct flak_access_long *record;
+	struct file_ref ref = {};
+
+	if (!file || ref_of_mapped(own, file, &ref))
+		return;
+	operands = reserve_attached(task, own, &ref, FLAK_OP_MMAP, size, mark);
+	if (!operands)
+		return;
+	operands->addr = start;
+	operands->prot = flags & (VM_READ | VM_WRITE | VM_EXEC); /* PROT_* have the same values */
+	operands->map_flags = flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE;
+	operands->has = FLAK_HAS_ADDR | FLAK_HAS_PROT | FLAK_HAS_MAP_FLAGS;
+	record = record_of(operands);
+	record->access.file_offset = kread(vma, vm_pgoff) << page_shift;
+	record->access.size_req = size;
+	submit_long(operands);
+}
+
 SEC("iter/task_vma")
 int flak_vmas(struct bpf_iter__task_vma *ctx)
 {
 	struct task_state *own = state_of(bpf_get_current_task_btf());
 	struct task_struct *task = ctx->task;
 	struct vm_area_struct *vma = ctx->vma;
-	struct flak_operands *operands;
-	struct flak_access_long *record;
-	struct file_ref ref = {};
 
-	if (!task || !vma || !own || !is_target(task) || !vma->vm_file || ref_of_mapped(own, (u64)vma->vm_file, &ref))
-		return 0;
-	operands = reserve_attached(task, own, &ref, FLAK_OP_MMAP, vma->vm_end - vma->vm_start);
-	if (!operands)
-		return 0;
-	operands->addr = vma->vm_start;
-	operands->prot = vma->vm_flags & (VM_READ | VM_WRITE | VM_EXEC); /* PROT_* have the same values */
-	operands->map_flags = vma->vm_flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE;
-	operands->has = FLAK_HAS_ADDR | FLAK_HAS_PROT | FLAK_HAS_MAP_FLAGS;
-	record = record_of(operands);
-	record->access.file_offset = vma->vm_pgoff << page_shift;
-	record->access.size_req = vma->vm_end - vma->vm_start;
-	submit_long(operands);
+	if (task && vma && own && is_target(task))
+		send_mapping(task, own, (u64)vma, FLAK_MARK_ATTACHED);
 	return 0;
 }
 
-/* Calls that have not returned: run when the hooks are off, so nothing changes under us. */
+/* Mappings and gaps of a program that has just begun: its own, its interpreter's, its stack. */
+#define EXEC_MAPPINGS 64
+
+struct exec_walk {
+	u64 mm;
+	u64 addr;
+};
+
+static long send_exec_mapping(u32 index, void *context)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state = state_of(task);
+	struct exec_walk *walk = context;
+	u64 last = 0, vma = look_up_mapping(walk->mm, walk->addr, &last);
+
+	if (vma && state)
+		send_mapping(task, state, vma, FLAK_MARK_BY_EXEC);
+	walk->addr = last + 1;
+	return !walk->addr;
+}
+
+/* What the kernel has mapped for the program that the current task has become: no call tells. */
+int send_exec_mappings(void)
+{
+	struct exec_walk walk = {.mm = current_mm()};
+
+	bpf_loop(EXEC_MAPPINGS, send_exec_mapping, &walk, 0);
+	return 0;
+}
+
+/* What is under way */
+
+u64 attached_ns = 0; /* when tracing began */
+u32 tells_hung = 0;  /* flak_pending and flak_requests tell user space what is hanging, and send no records */
+const volatile u64 hung_ns = 0;
+
+#define TASK_ASLEEP 0x3	 /* TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE */
+#define TASK_STOPPED 0xc /* __TASK_STOPPED | __TASK_TRACED */
+
+/* Does the task wait for something, other than for leave to go on? */
+static __always_inline bool is_asleep(struct task_struct *task)
+{
+	unsigned int state = *(volatile unsigned int *)&task->__state;
+
+	return state & TASK_ASLEEP && !(state & TASK_STOPPED);
+}
+
+/*
+ * Number of the system call that a task is in, as its registers tell; −1: none. They are those of its last entry to the
+ * kernel: of a task that runs they mean nothing, unless a call was seen to begin.
+ */
+static __always_inline long current_nr(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	if ((long)regs->ax != -ENOSYS) /* which stands there from the entry until there is a result */
+		return -1;
+#endif
+	return syscall_nr(regs);
+}
+
+static __always_inline bool is_path_op(u16 op)
+{
+	return (op >= FLAK_OP_OPEN && op <= FLAK_OP_CREAT) || (op >= FIRST_SHAPE && shape_of(op)->path);
+}
+
+/* Which argument of a path call the path is. */
+static __always_inline u8 path_place(u16 op)
+{
+	if (op == FLAK_OP_OPENAT || op == FLAK_OP_OPENAT2)
+		return 2;
+	return op <= FLAK_OP_CREAT ? 1 : shape_of(op)->path;
+}
+
+/* Is the first argument of a path call the descriptor of a folder? */
+static __always_inline bool names_folder(u16 op)
+{
+	return op == FLAK_OP_OPENAT || op == FLAK_OP_OPENAT2 || (op >= FIRST_SHAPE && shape_of(op)->dirfd);
+}
+
+/* Tells the call under way from others of its task: its beginning, or where that was not seen how often the task slept. */
+static __always_inline u64 call_key(struct task_struct *task, struct task_state *state)
+{
+	return state->nr >= 0 ? state->enter_ns : kaddr(task, struct task_struct, nvcsw);
+}
+
+/* The operation that a task is blocked in and FLAK decodes, FLAK_OP_NONE: none. */
+static __always_inline u16 blocked_op(struct task_struct *task, struct task_state *state, struct pt_regs *regs)
+{
+	long nr = current_nr(regs);
+
+	if (state && state->nr >= 0)
+		return state->nr == nr ? state->op : FLAK_OP_NONE;
+	if (nr < 0 || nr >= FLAK_MAX_SYSCALLS || !is_decoded(nr) || !is_asleep(task) || is_compat(task))
+		return FLAK_OP_NONE;
+	return op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
+}
+
+/*
+ * Paths of blocked calls, before flak_pending: the string lies in the memory of a program that is not running, so it may
+ * have to be brought in, which only a program that may sleep can do. It may even have to wait for the target's mmap_lock;
+ * user space gives it little time.
+ */
+SEC("iter.s/task")
+int flak_claims(struct bpf_iter__task *ctx)
+{
+	struct task_state *own = state_of(bpf_get_current_task_btf());
+	struct task_struct *task = ctx->task;
+	struct task_state *state;
+	struct pt_regs *regs;
+	u32 zero = 0, head;
+	char *text;
+	u64 path;
+	u16 op;
+
+	if (!task || !own || !is_target(task))
+		return 0;
+	regs = regs_of(task);
+	state = state_of(task);
+	if (!state)
+		return 0;
+	op = blocked_op(task, state, regs);
+	if (op == FLAK_OP_NONE || !is_path_op(op))
+		return 0;
+	text = bpf_map_lookup_elem(&claim_text, &zero);
+	path = argument(regs, path_place(op));
+	if (!text || state->blocked_key == call_key(task, state))
+		return 0; /* known already */
+	/* Up to the end of the page, then the rest, which may not be there. What cannot be read is made zero. */
+	head = FLAK_PATH_MAX - (path & (FLAK_PATH_MAX - 1));
+	if (head > FLAK_PATH_MAX || bpf_copy_from_user_task(text, head, (void *)path, task, 0))
+		return 0;
+	if (head < FLAK_PATH_MAX)
+		bpf_copy_from_user_task(text + head, FLAK_PATH_MAX - head, (void *)(path + head), task, 0);
+	state->blocked_claim =
+		intern_claim(0,
+			     state->nr >= 0 ? state->base_path_id
+					    : base_of(task, own, names_folder(op) ? (s32)ARG1(regs) : AT_FDCWD),
+			     NULL, IN_CLAIM_TEXT);
+	state->blocked_key = call_key(task, state);
+	return 0;
+}
+
+/* Takes a call that began before tracing into FLAK's own state, from its registers. False: of no interest. */
+static __always_inline bool take_blocked_call(struct task_struct *task, struct task_state *own, u16 op,
+					      struct pt_regs *regs)
+{
+	u16 mode = 0;
+	s32 fd = (s32)ARG1(regs);
+
+	own->op = op;
+	own->nr = -1;
+	own->marks = FLAK_MARK_ATTACHED | FLAK_MARK_NO_ENTER;
+	own->enter_ns = attached_ns;
+	own->file = 0;
+	own->file_id = 0;
+	own->path_id = 0;
+	own->fd = -1;
+	own->file_offset = FLAK_NONE;
+	own->size_req = FLAK_NONE;
+	own->uses_position = false;
+	if (is_path_op(op)) {
+		if (names_folder(op) && fd != AT_FDCWD)
+			own->fd = fd;
+		return true;
+	}
+	if (op >= FLAK_OP_MUNMAP && op <= FLAK_OP_MSYNC)
+		return false; /* they name an address of a file that may be gone */
+	if (op == FLAK_OP_MMAP)
+		fd = (s32)ARG5(regs);
+	else if (op == FLAK_OP_SENDFILE64)
+		fd = (s32)ARG2(regs);
+	if (op == FLAK_OP_FICLONE && (u32)ARG2(regs) != FICLONE)
+		return false;
+	if (op == FLAK_OP_FCNTL && (u32)ARG2(regs) != F_DUPFD && (u32)ARG2(regs) != F_DUPFD_CLOEXEC)
+		return false;
+	if (!take_fd(task, own, fd, &mode))
+		return false;
+	if (op > FLAK_OP_PWRITEV2)
+		return true;
+	if (!is_vector_op(op))
+		own->size_req = ARG3(regs);
+	if ((mode & S_IFMT) != S_IFREG && (mode & S_IFMT) != S_IFBLK)
+		return true;
+	own->file_offset = uses_offset_argument(op) ? ARG4(regs) : kread(kcast(struct file, own->file), f_pos);
+	return true;
+}
+
+/* Takes the call that a task was seen to begin into FLAK's own state. False: it has returned meanwhile. */
+static __always_inline bool take_seen_call(struct task_state *own, struct task_state *state)
+{
+	u64 enter_ns = state->enter_ns;
+	s32 nr = state->nr;
+
+	own->op = state->op;
+	own->marks = state->marks;
+	own->enter_ns = enter_ns;
+	own->file_id = state->file_id;
+	own->path_id = state->path_id;
+	own->fd = state->fd;
+	own->file_offset = state->file_offset;
+	own->size_req = state->size_req;
+	own->uses_position = state->uses_position;
+	if (own->op >= FLAK_OP_SENDFILE64 &&
+	    own->op <= FLAK_OP_FICLONERANGE) { /* the target if wanted, else the source */
+		if (own->uses_position) {
+			own->op++;
+		} else {
+			own->file_offset = state->source.file_offset;
+			own->file_id = state->source.file_id;
+			own->path_id = state->source.path_id;
+			own->marks = state->source.marks;
+			own->fd = state->source.fd;
+		}
+	}
+	return *(volatile s32 *)&state->nr == nr && *(volatile u64 *)&state->enter_ns == enter_ns;
+}
+
+/* Takes the page fault that a task waits in into FLAK's own state. False: it waits in none, or none of a file. */
+static __always_inline bool take_blocked_fault(struct task_struct *task, struct task_state *own,
+					       struct task_state *state, struct pt_regs *regs)
+{
+	struct file_ref ref = {};
+	u64 vma, file, addr = state->fault.addr;
+
+	/* A fault that ended in an error leaves its beginning behind: only a task that waits, and in no call, is in one. */
+	if (!state->fault.is_active || state->fault.start_ns == FLAK_NONE || !is_asleep(task) || syscall_nr(regs) >= 0)
+		return false;
+	vma = find_mapping(kaddr(task, struct task_struct, mm), addr);
+	file = vma ? kaddr(vma, struct vm_area_struct, vm_file) : 0;
+	if (!file || ref_of_mapped(own, file, &ref))
+		return false;
+	own->op = FLAK_OP_FAULT;
+	own->marks = ref.marks | (state->fault.flags & FAULT_FLAG_WRITE ? FLAK_MARK_IS_WRITE : 0);
+	own->enter_ns = state->fault.start_ns;
+	own->file_id = ref.file_id;
+	own->path_id = ref.path_id;
+	own->fd = 0;
+	own->file_offset = offset_in_mapping(vma, addr & ~((1ULL << page_shift) - 1));
+	own->size_req = addr;
+	return true;
+}
+
+/*
+ * Calls and faults that have not returned. At the end of a trace, when the hooks of calls are off, each becomes a record
+ * of its own; before, user space asks which have been under way for long, and is told outside the rings.
+ */
 SEC("iter/task")
 int flak_pending(struct bpf_iter__task *ctx)
 {
+	struct task_state *own = state_of(bpf_get_current_task_btf());
 	struct task_struct *task = ctx->task;
+	struct flak_access told = {}, *access;
 	struct task_state *state;
-	struct flak_access *access;
+	struct pt_regs *regs;
+	u64 now, age_ns, bytes;
 	bool is_ours;
-	u64 bytes;
+	u16 op;
 
-	if (!task)
+	if (!task || !own)
 		return 0;
 	state = bpf_task_storage_get(&tasks, task, NULL, 0);
 	is_ours = is_target(task);
-	if (state && is_ours)
+	if (state && is_ours && !tells_hung)
 		count_unseen_faults(task, state);
-	if (!state || state->nr < 0 || state->op == FLAK_OP_NONE)
-		return 0;
 	/* As in flak_exit: where tasks are judged at each event, the verdict at the beginning of the call holds. */
-	if (!is_ours && !judges_tasks)
+	if (!is_ours && !(judges_tasks && state && state->nr >= 0))
 		return 0;
-	if (state->op >= FLAK_OP_SENDFILE64 &&
-	    state->op <= FLAK_OP_FICLONERANGE) { /* one record, of the target if wanted */
-		if (state->uses_position)
-			state->op++;
-		else
-			exchange_sides(state);
+	regs = regs_of(task);
+	op = blocked_op(task, state, regs);
+	if (op != FLAK_OP_NONE && state && state->nr >= 0) {
+		if (!take_seen_call(own, state))
+			return 0;
+	} else if (op != FLAK_OP_NONE) {
+		state = state_of(task);
+		if (!state || !take_blocked_call(task, own, op, regs))
+			return 0;
+	} else if (!state || !take_blocked_fault(task, own, state, regs)) {
+		return 0;
+	}
+	if (op != FLAK_OP_NONE && is_path_op(op) && !own->path_id && state->blocked_key == call_key(task, state))
+		own->path_id = state->blocked_claim;
+	if (op != FLAK_OP_NONE && state->nr < 0 && blocked_op(task, state, regs) != op)
+		return 0; /* it has returned meanwhile, and its registers with it */
+
+	now = bpf_ktime_get_boot_ns();
+	age_ns = now - own->enter_ns; /* of an attached call, since tracing began */
+	own->marks |= FLAK_MARK_UNFINISHED;
+	if (tells_hung) {
+		if (age_ns < hung_ns || is_unwanted_path(own->path_id))
+			return 0;
+		fill_call(&told, own, 0, now);
+		told.task_id = task_id_of(task, state);
+		told.latency_ns = age_ns;
+		told.marks |= FLAK_MARK_HUNG;
+		bpf_seq_write(ctx->meta->seq, &told, sizeof(told));
+		return 0;
 	}
 	/* What a vector asks for is read when the call returns: not known here, so it passes for large enough. */
-	bytes = state->op <= FLAK_OP_PWRITEV2 && state->size_req == FLAK_NONE ? FLAK_NONE - 1 : state->size_req;
-	if (is_call_cut(state, 0, bpf_ktime_get_boot_ns(), bytes))
+	bytes = own->op <= FLAK_OP_PWRITEV2 && own->size_req == FLAK_NONE ? FLAK_NONE - 1 : own->size_req;
+	if (own->op == FLAK_OP_FAULT)
+		bytes = 1ULL << page_shift;
+	if (is_cut(own->path_id, false, age_ns, bytes))
 		return 0;
 	access = reserve_access(task_id_of(task, state), sizeof(*access));
 	if (!access)
 		return 0;
-	fill_call(access, state, 0, bpf_ktime_get_boot_ns());
-	access->marks |= FLAK_MARK_UNFINISHED;
+	fill_call(access, own, 0, now);
+	access->latency_ns = age_ns;
 	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* The same of requests. */
+SEC("iter/bpf_map_elem")
+int flak_requests(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct flak_access told = {};
+	struct request *request;
+	u32 *index = ctx->key;
+	u64 key, now;
+
+	if (!index)
+		return 0;
+	request = request_at(*index & (REQUEST_SLOTS - 1));
+	if (!request || !request->key || !request->owner || request->kind == REQUEST_UNWANTED)
+		return 0;
+	key = request->key;
+	now = bpf_ktime_get_boot_ns();
+	if (is_io_uring(request) && request->is_told && locate_request(request))
+		return 0;
+	if (!tells_hung) {
+		if (request->kind == REQUEST_SPLICE)
+			show_source(request);
+		request->marks |= request->is_told ? FLAK_MARK_UNFINISHED : FLAK_MARK_RESULT_UNKNOWN;
+		if (!is_io_uring(request)) /* it may have ended, and the program have seen it in the ring itself */
+			request->marks |= FLAK_MARK_RESULT_UNKNOWN;
+		send_request(request, 0, now);
+		return 0;
+	}
+	if (now - request->start_ns < hung_ns || !request->is_told ||
+	    is_unwanted_path(request->path_id ?: request->claim_id))
+		return 0;
+	fill_request(&told, request, 0, now - request->start_ns);
+	if (request->kind == REQUEST_SPLICE) {
+		told.file_offset = request->source.file_offset;
+		told.file_id = request->source.file_id;
+		told.path_id = request->source.path_id;
+		told.fd = request->source.fd;
+	}
+	told.task_id = request->task_id;
+	told.path_id = told.path_id ?: request->claim_id;
+	told.marks |= FLAK_MARK_UNFINISHED | FLAK_MARK_HUNG;
+	if (*(volatile u64 *)&request->key == key && *(volatile u64 *)&request->owner)
+		bpf_seq_write(ctx->meta->seq, &told, sizeof(told));
 	return 0;
 }

@@ -228,9 +228,9 @@ __noinline int enter_late(struct task_state *state, long nr, u64 now)
 /* Calls that FLAK does not decode but will not pass over in silence. */
 static __always_inline void count_undecoded(u16 op)
 {
-	if (op == FLAK_NR_IO_URING)
+	if (op == FLAK_NR_IO_URING && !traces_io_uring)
 		count(not_decoded_io_uring);
-	else if (op == FLAK_NR_AIO)
+	else if (op == FLAK_NR_AIO && !traces_aio)
 		count(not_decoded_aio);
 }
 
@@ -275,11 +275,16 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	if (!is_target(task))
 		return 0;
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
-	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || op >= FLAK_NOT_DECODED || is_compat(task))
+	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || (op >= FLAK_NOT_DECODED && op != FLAK_NR_AIO) || is_compat(task))
 		return 0;
 	state = state_of(task);
 	if (!state)
 		return 0; /* counted at exit, where the access would have been sent */
+	if (op == FLAK_NR_AIO) {
+		if (traces_aio)
+			enter_aio(state, nr);
+		return 0;
+	}
 	enter_call(task, state, regs, nr, op);
 	state->has_entered = true;
 	state->enter_ns = bpf_ktime_get_boot_ns();
@@ -316,6 +321,8 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		return 0;
 	if (op >= FLAK_NOT_DECODED) {
 		count_undecoded(op);
+		if (traces_aio && (op == FLAK_NR_AIO || op == FLAK_NR_AIO_EVENTS))
+			exit_aio(state_of(task), op, ret);
 		return 0;
 	}
 	state = state_of(task);

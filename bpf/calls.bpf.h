@@ -18,6 +18,11 @@ int exit_mapping(struct task_state *state, long ret, u64 now);
 /* copies.bpf.c: sendfile64, splice, copy_file_range, ioctl(FICLONE, FICLONERANGE) */
 int enter_copy(struct task_state *state);
 int exit_copy(struct task_state *state, long ret, u64 now);
+/* aio.bpf.c: io_submit, io_getevents, io_pgetevents */
+int enter_aio(struct task_state *state, long nr);
+int exit_aio(struct task_state *state, u32 op, long ret);
+extern const volatile bool traces_aio;
+extern const volatile bool traces_io_uring;
 /* metadata.bpf.c: what looks for a path, or at a descriptor without moving its bytes */
 int enter_metadata(struct task_state *state);
 int exit_metadata(struct task_state *state, long ret, u64 now);

@@ -29,6 +29,14 @@ struct {
 	__type(value, struct claim_ids);
 } claims SEC(".maps");
 
+/* A path of a task that is not the current one, copied there by an iterator (attach.bpf.c). Twice the room, for the verifier. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, char[2 * FLAK_PATH_MAX]);
+} claim_text SEC(".maps");
+
 struct claim_hash {
 	u64 hash[2];
 	u32 scratch;
@@ -74,11 +82,24 @@ static __always_inline bool send_claim(struct name_scratch *out, struct claim_ke
 	return send_name(out, key->len & (FLAK_PATH_MAX - 1));
 }
 
+static __always_inline long read_claim(struct name_scratch *out, u64 string, u32 lies_in)
+{
+	u32 zero = 0;
+	char *text;
+
+	if (lies_in == IN_PROGRAM)
+		return bpf_probe_read_user_str(out->bytes, FLAK_PATH_MAX, (void *)string);
+	if (lies_in == IN_KERNEL)
+		return bpf_probe_read_kernel_str(out->bytes, FLAK_PATH_MAX, (void *)string);
+	text = bpf_map_lookup_elem(&claim_text, &zero);
+	return text ? bpf_probe_read_kernel_str(out->bytes, FLAK_PATH_MAX, text) : 0;
+}
+
 /*
  * The ids of a string that the program passed: path_id in the low half, in the high half the file_id of what stat(2) found
  * (`found`, may be NULL), 0: nothing. All zero when it could not be sent.
  */
-u64 intern_claim(u64 user_string, u32 base_path_id, struct stat_identity *found)
+u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in)
 {
 	struct claim_hash walk = {};
 	struct claim_key key = {};
@@ -90,7 +111,7 @@ u64 intern_claim(u64 user_string, u32 base_path_id, struct stat_identity *found)
 	out = scratch_get(&which);
 	if (!out)
 		return 0;
-	len = bpf_probe_read_user_str(out->bytes, FLAK_PATH_MAX, (void *)user_string);
+	len = read_claim(out, string, lies_in);
 	if (len < 1) {
 		flags = FLAK_NAME_FAULT;
 		len = 1;

@@ -17,7 +17,8 @@ const volatile bool only_failed = false;
 const volatile u64 min_latency_ns = 0;
 const volatile u64 min_size = 0;
 
-const volatile bool traces_faults = false; /* one of the ways in faults.bpf.c is attached */
+const volatile bool traces_faults = false;   /* one of the ways in faults.bpf.c is attached */
+const volatile bool traces_mappings = false; /* calls that map are of interest, and so is what exec maps */
 
 struct flak_counters counters[FLAK_MAX_CPUS] = {};
 u32 next_task_id = 0, next_file_id = 0, next_path_id = 0, next_claim_id = 0, next_call_id = 0;

@@ -12,6 +12,7 @@ extern const volatile u32 page_shift;
 extern const volatile bool all_files;
 extern const volatile bool has_group_dead;
 extern const volatile bool traces_faults;
+extern const volatile bool traces_mappings;
 extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];
 
 /* Shared memory with user space. */
@@ -86,8 +87,12 @@ struct task_state {
 	u16 uses_position; /* the offset is the file's own position */
 	struct copy_side source;
 	u32 base_path_id; /* directory a path argument starts from */
+	/* The path of a blocked call: told and read by iterators only, for this call_key(). */
+	u32 blocked_claim;
+	u64 blocked_key;
 	u32 task_id;
-	u64 task; /* struct task_struct * of which this is the state */
+	u64 task;  /* struct task_struct * of which this is the state */
+	u64 kiocb; /* struct io_kiocb * that it is submitting */
 	/* Who it is: when one of these changes, so does task_id. */
 	u64 comm[2];
 	u64 css;
@@ -95,6 +100,7 @@ struct task_state {
 	u32 tid;
 	u16 is_task_sent;
 	u16 has_entered; /* the enter hook has seen a call of the task */
+	u16 has_unread_iocb;
 	/* The last file looked up: pays for the names map in a loop over one file. */
 	struct name_key memo_key;
 	struct name_entry memo;
@@ -120,6 +126,13 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);
 } meta SEC(".maps");
+
+/* Where a string lies that is to be interned as a claim. */
+enum claim_source {
+	IN_PROGRAM = 0,	   /* at a user address of the current task */
+	IN_KERNEL = 1,	   /* at a kernel address */
+	IN_CLAIM_TEXT = 2, /* in the map of that name */
+};
 
 /* What stat(2) told of a file; all zero: nothing. */
 struct stat_identity {
@@ -147,8 +160,10 @@ int identify(struct task_state *state);
 /* names.bpf.c */
 int intern(void);
 /* claims.bpf.c */
-u64 intern_claim(u64 user_string, u32 base_path_id, struct stat_identity *found);
+u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in);
 int send_exec(struct flak_process *process, u64 user_string);
+/* attach.bpf.c */
+int send_exec_mappings(void);
 
 static __always_inline struct flak_counters *cpu_counters(void)
 {
@@ -250,6 +265,18 @@ static __always_inline void fill_call(struct flak_access *access, struct task_st
 	access->op = state->op;
 }
 
+/* Says in the filled first slot of a long access that there is a second one, and makes that empty. */
+static __always_inline struct flak_operands *begin_operands(struct flak_access_long *record)
+{
+	record->access.marks |= FLAK_MARK_HAS_OPERANDS;
+	record->slot_len = FLAK_ACCESS_SIZE;
+	record->slot_zero = 0;
+	__builtin_memset(&record->operands, 0, sizeof(record->operands));
+	record->operands.new_fd = -1;
+	record->operands.op = FLAK_OP_OPERANDS;
+	return &record->operands;
+}
+
 /* Both slots of a long access, operands zeroed but for the call's own access. NULL when the ring is full. */
 static __always_inline struct flak_operands *reserve_long(u32 task_id, struct task_state *state, s32 ret, u64 now)
 {
@@ -258,13 +285,7 @@ static __always_inline struct flak_operands *reserve_long(u32 task_id, struct ta
 	if (!record)
 		return NULL;
 	fill_call(&record->access, state, ret, now);
-	record->access.marks |= FLAK_MARK_HAS_OPERANDS;
-	record->slot_len = FLAK_ACCESS_SIZE;
-	record->slot_zero = 0;
-	__builtin_memset(&record->operands, 0, sizeof(record->operands));
-	record->operands.new_fd = -1;
-	record->operands.op = FLAK_OP_OPERANDS;
-	return &record->operands;
+	return begin_operands(record);
 }
 
 static __always_inline struct flak_access_long *record_of(struct flak_operands *operands)

@@ -91,7 +91,7 @@ static __always_inline void exit_open(struct task_struct *task, struct task_stat
 		state->marks |= ref.marks;
 	}
 	if (!state->path_id)
-		claim_id = intern_claim(args.path, state->base_path_id, NULL);
+		claim_id = intern_claim(args.path, state->base_path_id, NULL, IN_PROGRAM);
 	if (filters && is_unwanted_path(claim_id)) {
 		count(filtered_path);
 		return;

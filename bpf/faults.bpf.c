@@ -201,7 +201,7 @@ int flak_fault_end(struct bpf_perf_event_data *ctx)
 			return 0;
 		state->fault.start_ns = FLAK_NONE; /* its beginning is not known */
 	}
-	vma = state->fault.vma ?: find_mapping(ctx->addr);
+	vma = state->fault.vma ?: find_mapping(current_mm(), ctx->addr);
 	if (vma)
 		complete_fault(task, state, ctx->addr, vma, task->maj_flt != state->fault.maj_flt,
 			       !is_user_mode(&ctx->regs));

@@ -8,10 +8,13 @@
 #include "faults.bpf.c" /* before the others: what a kernel refuses is then refused before much is verified */
 #include "names.bpf.c"
 #include "claims.bpf.c"
+#include "requests.bpf.c"
 #include "calls.bpf.c"
 #include "descriptors.bpf.c"
 #include "memory.bpf.c"
 #include "metadata.bpf.c"
 #include "copies.bpf.c"
+#include "io_uring.bpf.c"
+#include "aio.bpf.c"
 #include "lifecycle.bpf.c"
 #include "attach.bpf.c"

@@ -38,6 +38,8 @@ _Static_assert(FLAK_TRAIT_WORDS * 4 == FLAK_MAX_PIDS, "a byte for each process n
 #define FLAK_MAX_VERDICTS 1048576
 #define FLAK_VERDICT_WORDS 16384
 _Static_assert(FLAK_VERDICT_WORDS * 64 == FLAK_MAX_VERDICTS, "a bit for each path_id");
+/* io_uring's opcodes that are counted by number; higher ones count as the last. */
+#define FLAK_MAX_OPCODES 128
 /* System call numbers looked at; every number FLAK decodes is below it on both architectures. */
 #define FLAK_MAX_SYSCALLS 512
 
@@ -116,7 +118,40 @@ enum flak_op {
 	FLAK_OP_FADVISE64 = 93,
 	FLAK_OP_GETDENTS64 = 94,
 	FLAK_OP_CLOSE_RANGE = 95,
-	/* 0x100 + opcode: io_uring; 0x200 + opcode: aio (reserved). */
+	/* 0x100 + enum io_uring_op (include/uapi/linux/io_uring.h). */
+	FLAK_OP_IO_URING_READV = 0x101,
+	FLAK_OP_IO_URING_WRITEV = 0x102,
+	FLAK_OP_IO_URING_FSYNC = 0x103,
+	FLAK_OP_IO_URING_READ_FIXED = 0x104,
+	FLAK_OP_IO_URING_WRITE_FIXED = 0x105,
+	FLAK_OP_IO_URING_SYNC_FILE_RANGE = 0x108,
+	FLAK_OP_IO_URING_FALLOCATE = 0x111,
+	FLAK_OP_IO_URING_OPENAT = 0x112,
+	FLAK_OP_IO_URING_CLOSE = 0x113,
+	FLAK_OP_IO_URING_STATX = 0x115,
+	FLAK_OP_IO_URING_READ = 0x116,
+	FLAK_OP_IO_URING_WRITE = 0x117,
+	FLAK_OP_IO_URING_FADVISE = 0x118,
+	FLAK_OP_IO_URING_MADVISE = 0x119,
+	FLAK_OP_IO_URING_OPENAT2 = 0x11c,
+	FLAK_OP_IO_URING_SPLICE = 0x11e,
+	FLAK_OP_IO_URING_RENAMEAT = 0x123,
+	FLAK_OP_IO_URING_UNLINKAT = 0x124,
+	FLAK_OP_IO_URING_MKDIRAT = 0x125,
+	FLAK_OP_IO_URING_SYMLINKAT = 0x126,
+	FLAK_OP_IO_URING_LINKAT = 0x127,
+	FLAK_OP_IO_URING_FTRUNCATE = 0x137,
+	FLAK_OP_IO_URING_READV_FIXED = 0x13c,
+	FLAK_OP_IO_URING_WRITEV_FIXED = 0x13d,
+	/* 0x180 + opcode: the file that such a copy writes. */
+	FLAK_OP_IO_URING_SPLICE_TO = 0x19e,
+	/* 0x200 + IOCB_CMD_* (include/uapi/linux/aio_abi.h). */
+	FLAK_OP_AIO_PREAD = 0x200,
+	FLAK_OP_AIO_PWRITE = 0x201,
+	FLAK_OP_AIO_FSYNC = 0x202,
+	FLAK_OP_AIO_FDSYNC = 0x203,
+	FLAK_OP_AIO_PREADV = 0x207,
+	FLAK_OP_AIO_PWRITEV = 0x208,
 	FLAK_OP_FAULT = 0x300,
 	FLAK_OP_FORK = 0x400,
 	FLAK_OP_EXEC = 0x401,
@@ -133,7 +168,8 @@ enum flak_nr {
 	FLAK_NR_COMPAT_RENAMES = 249, /* the number means a rename in the 32-bit table only */
 	FLAK_NR_RENAMES = 250,	      /* names may differ afterwards */
 	FLAK_NR_IO_URING = 251,
-	FLAK_NR_AIO = 252,
+	FLAK_NR_AIO = 252,	  /* io_submit */
+	FLAK_NR_AIO_EVENTS = 253, /* io_getevents, io_pgetevents */
 };
 #define FLAK_NOT_DECODED 248 /* from here on */
 
@@ -154,6 +190,8 @@ enum flak_mark {
 		0x800, /* what came back is no result: it never ran (seccomp), or its end was not seen */
 	FLAK_MARK_KERNEL_FAULT = 0x1000, /* page fault taken in kernel mode */
 	FLAK_MARK_FD_REPLACED = 0x2000, /* another thread changed the descriptor meanwhile: the file may be the other */
+	FLAK_MARK_HUNG = 0x4000,	/* no access but a notice: one is under way, and has been for long */
+	FLAK_MARK_BY_EXEC = 0x8000,	/* mapped by the kernel for an exec, not by a call */
 	/* Not marks for readers but operands of one bit, so that a fault fits one slot. */
 	FLAK_MARK_IS_WRITE = 0x10000,
 	FLAK_MARK_IS_MAJOR = 0x20000,
@@ -331,8 +369,8 @@ struct flak_counters {
 	__u64 excluded_self;   /* FLAK's own calls that would have matched */
 	__u64 not_decoded_compat32;  /* calls through the 32-bit entry, by system calls made */
 	__u64 not_decoded_gup_fault; /* faults without a record: MAP_POPULATE, get_user_pages */
-	__u64 not_decoded_io_uring;  /* io_uring_enter calls */
-	__u64 not_decoded_aio;	     /* io_submit calls */
+	__u64 not_decoded_io_uring;  /* io_uring_enter calls, where requests are not seen */
+	__u64 not_decoded_aio;	     /* io_submit calls, where requests are not decoded */
 	__u64 reserved_0;
 	__u64 names_sent;
 	__u64 names_failed; /* names that found the meta ring full; sent again at the next access */

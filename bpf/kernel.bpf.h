@@ -121,6 +121,7 @@ static __always_inline bool is_compat(const struct task_struct *task)
 #define FUSE_SUPER_MAGIC 0x65735546
 #define BTRFS_SUPER_MAGIC 0x9123683e
 #define MAX_ERRNO 4095
+#define ENOSYS 38
 #define PF_EXITING 0x4
 #define UIO_MAXIOV 1024
 #define VM_FAULT_ERROR 0x000873 /* OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV, FALLBACK */

@@ -148,6 +148,8 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 		__sync_fetch_and_add(&mine->lost_meta_full, 1);
 	else
 		__sync_fetch_and_add(&mine->meta_submitted, 1);
+	if (traces_mappings && is_target(task))
+		send_exec_mappings();
 	return 0;
 }
 

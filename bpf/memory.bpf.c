@@ -12,7 +12,7 @@
 /* Takes file and ids of the mapping at an address into the state. */
 static __always_inline bool take_mapping(struct task_state *state, u64 addr)
 {
-	u64 vma = find_mapping(addr);
+	u64 vma = find_mapping(current_mm(), addr);
 	struct file_ref ref = {};
 	u64 file;
 

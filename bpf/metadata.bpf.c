@@ -171,7 +171,7 @@ static __always_inline bool take_path(struct task_state *state, struct pt_regs *
 	/* The target of a symbolic link starts from the link, not from here. */
 	if (state->op == FLAK_OP_SYMLINK || state->op == FLAK_OP_SYMLINKAT)
 		state->base_path_id = 0;
-	ids = intern_claim(argument(regs, shape->path), state->base_path_id, &found);
+	ids = intern_claim(argument(regs, shape->path), state->base_path_id, &found, IN_PROGRAM);
 	state->path_id = (u32)ids;
 	state->file_id = ids >> 32;
 	return true;
@@ -191,7 +191,8 @@ int exit_metadata(struct task_state *state, long ret, u64 now)
 	if (shape->other_path) {
 		s32 fd = shape->other_dirfd ? (s32)argument(regs, shape->other_dirfd) : AT_FDCWD;
 
-		other_path_id = intern_claim(argument(regs, shape->other_path), base_of(task, state, fd), NULL);
+		other_path_id =
+			intern_claim(argument(regs, shape->other_path), base_of(task, state, fd), NULL, IN_PROGRAM);
 	}
 	if (shape->path && !state->file && !take_path(state, regs, shape, ret))
 		return 0;

@@ -21,6 +21,7 @@
 struct maple_walk {
 	u64 addr;
 	u64 entry; /* a node, at the end what the leaf holds */
+	u64 last;  /* last address of the slot that was found: of a mapping, or of a gap */
 	u32 is_leaf;
 	u32 pad;
 };
@@ -31,7 +32,7 @@ static long maple_step(u32 level, void *context)
 	struct maple_walk *walk = context;
 	u32 type = (walk->entry >> 3) & 0xf;
 	u64 node = walk->entry & ~MAPLE_NODE_MASK;
-	u64 pivots, slots;
+	u64 pivots, slots, pivot = 0;
 	u32 i, last;
 
 	walk->is_leaf = type <= MAPLE_LEAF_64;
@@ -48,38 +49,56 @@ static long maple_step(u32 level, void *context)
 	if (load_u64(node) == node) /* a dead node's parent is itself: replaced under us */
 		return 1;
 	for (i = 0; i < 15; i++) {
-		u64 pivot;
-
-		if (i >= last)
+		if (i >= last) {
+			pivot = 0;
 			break;
+		}
 		pivot = load_u64(pivots + i * 8);
 		/* A pivot is the last index of its slot; zero behind the first means that the rest is not used. */
 		if (pivot >= walk->addr || (!pivot && i))
 			break;
 	}
+	if (pivot) /* the last slot ends where its node does */
+		walk->last = pivot;
 	walk->entry = load_u64(slots + i * 8);
 	return walk->is_leaf || !walk->entry;
 }
 
-/* struct vm_area_struct * of the current task that holds the address, 0 when there is none. */
-__noinline u64 find_mapping(u64 addr)
+/*
+ * struct vm_area_struct * of a struct mm_struct * that holds the address, 0 when there is none. last: the end of the
+ * mapping, or of the gap.
+ */
+__noinline u64 look_up_mapping(u64 mm, u64 addr, u64 *last)
 {
-	u64 mm = kaddr(bpf_get_current_task_btf(), struct task_struct, mm);
-	struct maple_walk walk = {.addr = addr};
+	struct maple_walk walk = {.addr = addr, .last = ~0ULL};
 	struct vm_area_struct *vma;
 
-	if (!mm)
+	if (!mm || !last)
 		return 0;
+	*last = ~0ULL;
 	walk.entry = kaddr(mm, struct mm_struct, mm_mt.ma_root);
 	if ((walk.entry & 3) != 2 || walk.entry < 4096) /* xa_is_node(): a root that is no node holds index 0 only */
 		return 0;
 	bpf_loop(MAPLE_MAX_DEPTH, maple_step, &walk, 0);
+	*last = walk.last;
 	if (!walk.is_leaf || !walk.entry || walk.entry & 3)
 		return 0;
 	vma = kcast(struct vm_area_struct, walk.entry);
 	if (addr < kread(vma, vm_start) || addr >= kread(vma, vm_end))
 		return 0;
 	return walk.entry;
+}
+
+static __always_inline u64 find_mapping(u64 mm, u64 addr)
+{
+	u64 last;
+
+	return look_up_mapping(mm, addr, &last);
+}
+
+static __always_inline u64 current_mm(void)
+{
+	return kaddr(bpf_get_current_task_btf(), struct task_struct, mm);
 }
 
 /* Byte in the file that a mapping shows at an address. */

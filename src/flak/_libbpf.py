@@ -23,6 +23,12 @@ class IterAttachOpts(ctypes.Structure):
     _fields_ = (("sz", c_size_t), ("link_info", c_void_p), ("link_info_len", c_uint32))
 
 
+class IterLinkInfo(ctypes.Structure):
+    """union bpf_iter_link_info, of a map's elements (include/uapi/linux/bpf.h)."""
+
+    _fields_ = (("map_fd", c_uint32), ("others", c_uint32 * 3))
+
+
 class ProgInfo(ctypes.Structure):
     """struct bpf_prog_info up to recursion_misses (include/uapi/linux/bpf.h); the kernel fills what it knows."""
 

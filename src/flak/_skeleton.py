@@ -20,6 +20,8 @@ class Variable(NamedTuple):
 
 PROGRAMS: dict[str, str] = {
     "flak_adopt": "iter/task",
+    "flak_claims": "iter.s/task",
+    "flak_complete": "tp_btf/io_uring_complete",
     "flak_enter": "tp_btf/sys_enter",
     "flak_exec": "tp_btf/sched_process_exec",
     "flak_exit": "tp_btf/sys_exit",
@@ -36,16 +38,21 @@ PROGRAMS: dict[str, str] = {
     "flak_pf_kernel": "tp_btf/page_fault_kernel",
     "flak_pf_user": "tp_btf/page_fault_user",
     "flak_rename": "tp_btf/task_rename",
+    "flak_requests": "iter/bpf_map_elem",
+    "flak_submit_req": "tp_btf/io_uring_submit_req",
+    "flak_submit_sqe": "tp_btf/io_uring_submit_sqe",
     "flak_vmas": "iter/task_vma",
 }
 """Section of each program; it names the hook."""
 
 MAPS: tuple[str, ...] = (
     "accesses",
+    "claim_text",
     "claims",
     "identities",
     "meta",
     "names",
+    "requests",
     "scratch",
     "scratch_uses",
     "tasks",
@@ -56,6 +63,7 @@ VARIABLES: dict[str, Variable] = {
     "adopted_count": Variable(".bss", "I", 4, 1),
     "all_files": Variable(".rodata", "?", 1, 1),
     "armed_tgid": Variable(".bss", "I", 4, 1),
+    "attached_ns": Variable(".bss", "Q", 8, 1),
     "cgroup_count": Variable(".bss", "I", 4, 1),
     "cgroup_depths": Variable(".bss", "I", 4, 128),
     "cgroup_ids": Variable(".bss", "Q", 8, 128),
@@ -68,13 +76,16 @@ VARIABLES: dict[str, Variable] = {
     "filters": Variable(".rodata", "?", 1, 1),
     "follow_children": Variable(".rodata", "?", 1, 1),
     "found_roots": Variable(".bss", "Q", 8, 1),
+    "has_cqe_argument": Variable(".rodata", "?", 1, 1),
     "has_exclusions": Variable(".rodata", "?", 1, 1),
     "has_group_dead": Variable(".rodata", "?", 1, 1),
     "has_page_hooks": Variable(".rodata", "?", 1, 1),
     "has_rdonly_cast": Variable(".rodata", "?", 1, 1),
+    "hung_ns": Variable(".rodata", "Q", 8, 1),
     "is_stopping": Variable(".bss", "I", 4, 1),
     "judges_names": Variable(".rodata", "?", 1, 1),
     "judges_tasks": Variable(".rodata", "?", 1, 1),
+    "kind_of_opcode": Variable(".rodata", "B", 1, 128),
     "live_processes": Variable(".bss", "i", 4, 1),
     "live_threads": Variable(".bss", "i", 4, 1),
     "min_latency_ns": Variable(".rodata", "Q", 8, 1),
@@ -103,12 +114,17 @@ VARIABLES: dict[str, Variable] = {
     "selects_names": Variable(".rodata", "?", 1, 1),
     "selects_numbers": Variable(".rodata", "?", 1, 1),
     "selects_threads": Variable(".rodata", "?", 1, 1),
+    "tells_hung": Variable(".bss", "I", 4, 1),
     "tid_count": Variable(".rodata", "I", 4, 1),
     "tids": Variable(".bss", "I", 4, 128),
+    "traces_aio": Variable(".rodata", "?", 1, 1),
     "traces_faults": Variable(".rodata", "?", 1, 1),
+    "traces_io_uring": Variable(".rodata", "?", 1, 1),
+    "traces_mappings": Variable(".rodata", "?", 1, 1),
     "traits": Variable(".bss", "I", 4, 1048576),
     "uid_count": Variable(".rodata", "I", 4, 1),
     "uids": Variable(".rodata", "I", 4, 128),
+    "undecoded_opcodes": Variable(".bss", "Q", 8, 128),
     "unknown_zero": Variable(".bss", "I", 4, 1),
     "unwanted_paths": Variable(".bss", "Q", 8, 32768),
     "wanted_tids": Variable(".bss", "I", 4, 128),
@@ -127,10 +143,12 @@ class Config:
     excluded_uid_count: int = 0
     filters: bool = False
     follow_children: bool = True
+    has_cqe_argument: bool = False
     has_exclusions: bool = False
     has_group_dead: bool = False
     has_page_hooks: bool = False
     has_rdonly_cast: bool = False
+    hung_ns: int = 0
     judges_names: bool = False
     judges_tasks: bool = False
     min_latency_ns: int = 0
@@ -143,5 +161,8 @@ class Config:
     selects_numbers: bool = False
     selects_threads: bool = False
     tid_count: int = 0
+    traces_aio: bool = False
     traces_faults: bool = False
+    traces_io_uring: bool = False
+    traces_mappings: bool = False
     uid_count: int = 0

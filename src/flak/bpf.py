@@ -268,12 +268,19 @@ class BpfObject:
         """Programs that are attached now."""
         return tuple(self._links)
 
-    def run_iterator(self, name: str) -> None:
-        """Run an iterator program over everything it iterates. Raises AttachError."""
+    def run_iterator(self, name: str, map_name: str | None = None) -> bytes:
+        """Run an iterator program over everything it iterates, or over the elements of a map; returns what it wrote.
+
+        Raises AttachError.
+        """
         options = _libbpf.IterAttachOpts(sz=ctypes.sizeof(_libbpf.IterAttachOpts))
+        if map_name:
+            which = _libbpf.IterLinkInfo(library().bpf_map__fd(self._map(map_name)))
+            options.link_info, options.link_info_len = ctypes.addressof(which), ctypes.sizeof(which)
         link = library().bpf_program__attach_iter(self._program(name), ctypes.byref(options))
         if not link:
             raise AttachError(f"cannot attach iterator {name}: {_error(ctypes.get_errno())}")
+        written = bytearray()
         try:
             fd = library().bpf_iter_create(library().bpf_link__fd(link))
             if fd < 0:
@@ -281,10 +288,12 @@ class BpfObject:
             try:
                 while True:
                     try:
-                        if not os.read(fd, 4096):
-                            return
+                        chunk = os.read(fd, 1 << 16)
                     except BlockingIOError:  # a million objects without output: the kernel asks to go on
                         continue
+                    if not chunk:
+                        return bytes(written)
+                    written += chunk
             finally:
                 os.close(fd)
         finally:

@@ -231,10 +231,10 @@ class Access(Event):
     raw_file_id: int
     path_id: int
     raw_fd: int
-    seq: int
+    seq: int | None
     raw_marks: int
     opcode: int
-    cpu: int
+    cpu: int | None
     tables: Tables
     operands: Operands = _NO_OPERANDS
 
@@ -300,6 +300,12 @@ class Access(Event):
         return self.tables.paths.get(self.path_id)
 
     @property
+    def _found(self) -> File | None:
+        """The file, unless all that is known is the name of one that was looked for."""
+        file = self.file
+        return file if file and (file.ino or file.raw_claim is None) else None
+
+    @property
     def file_id(self) -> int | None:
         """Number of the file's identity (dev, ino, ino_gen) within this run; hard links share it."""
         number = self.raw_file_id
@@ -356,22 +362,22 @@ class Access(Event):
     @property
     def dev(self) -> str | None:
         """ "major:minor" of the file's superblock."""
-        return self.file.dev if self.file else None
+        return self._found.dev if self._found else None
 
     @property
     def ino(self) -> int | None:
         """Inode number."""
-        return self.file.ino if self.file else None
+        return self._found.ino if self._found else None
 
     @property
     def ino_gen(self) -> int | None:
         """Inode generation: tells files apart that were given the same inode number in turn."""
-        return self.file.ino_gen if self.file else None
+        return self._found.ino_gen if self._found else None
 
     @property
     def kind(self) -> str | None:
         """One of file, dir, pipe, socket, anon, memfd, char, block."""
-        return self.file.kind if self.file else None
+        return self._found.kind if self._found else None
 
     @property
     def fd(self) -> int | None:
@@ -844,7 +850,7 @@ class EventSource(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """The accesses of one drain round, undecoded.
+    """The accesses of one drain round, undecoded. `notices` are no accesses: what hangs, when that was asked for.
 
     `slots` is a whole number of 72-byte slots (`_records.SLOT_SIZE`): an 8-byte ring header, then a flak_access or,
     behind an access marked HAS_OPERANDS, its flak_operands. `process_events` are the round's fork, exec and exit.
@@ -852,9 +858,10 @@ class Batch:
 
     slots: bytes | memoryview
     process_events: list[Event] = field(default_factory=list)
+    notices: list[Access] = field(default_factory=list)
 
 
-OP_NAMES = {op.value: op.name.lower().removesuffix("_to") for op in Op}
+OP_NAMES = {op.value: op.name.lower().removeprefix("io_uring_").removeprefix("aio_").removesuffix("_to") for op in Op}
 OP_NAMES[Op.NONE] = "none"
 
 CLASS_OF_OP: dict[int, type[Access]] = {
@@ -881,7 +888,27 @@ CLASS_OF_OP: dict[int, type[Access]] = {
     **dict.fromkeys((Op.SENDFILE64, Op.SPLICE, Op.COPY_FILE_RANGE, Op.FICLONE, Op.FICLONERANGE), CopyFrom),
     **dict.fromkeys((Op.SENDFILE64_TO, Op.SPLICE_TO, Op.COPY_FILE_RANGE_TO, Op.FICLONE_TO, Op.FICLONERANGE_TO), CopyTo),
     Op.FAULT: Fault,
-}
+    **dict.fromkeys((
+        Op.IO_URING_READ, Op.IO_URING_READV, Op.IO_URING_READ_FIXED, Op.IO_URING_READV_FIXED,
+        Op.AIO_PREAD, Op.AIO_PREADV,
+    ), Read),
+    **dict.fromkeys((
+        Op.IO_URING_WRITE, Op.IO_URING_WRITEV, Op.IO_URING_WRITE_FIXED, Op.IO_URING_WRITEV_FIXED,
+        Op.AIO_PWRITE, Op.AIO_PWRITEV,
+    ), Write),
+    **dict.fromkeys((Op.IO_URING_OPENAT, Op.IO_URING_OPENAT2), Open),
+    Op.IO_URING_CLOSE: Close,
+    Op.IO_URING_STATX: Stat,
+    Op.IO_URING_RENAMEAT: Rename,
+    **dict.fromkeys((Op.IO_URING_LINKAT, Op.IO_URING_SYMLINKAT), Link),
+    Op.IO_URING_UNLINKAT: Unlink,
+    Op.IO_URING_MKDIRAT: Mkdir,
+    **dict.fromkeys((Op.IO_URING_FTRUNCATE, Op.IO_URING_FALLOCATE), Truncate),
+    **dict.fromkeys((Op.IO_URING_FSYNC, Op.IO_URING_SYNC_FILE_RANGE, Op.AIO_FSYNC, Op.AIO_FDSYNC), Sync),
+    **dict.fromkeys((Op.IO_URING_FADVISE, Op.IO_URING_MADVISE), Advise),
+    Op.IO_URING_SPLICE: CopyFrom,
+    Op.IO_URING_SPLICE_TO: CopyTo,
+}  # fmt: skip
 """Which class an access of an op is; ops of a newer FLAK are plain `Access`."""
 
 

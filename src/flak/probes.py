@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 
 from flak._records import LAYOUTS
 from flak._skeleton import Config
@@ -20,8 +21,10 @@ PAGE_FAULTS_MIN, PAGE_FAULTS_MAJ = 5, 6  # enum perf_sw_ids
 PROCESSES = ("flak_fork", "flak_exec", "flak_exit_task")
 RENAMES = "flak_rename"
 CALL_ENTER, CALL_EXIT = "flak_enter", "flak_exit"
-ADOPT, OPEN_FILES, MAPPINGS, PENDING = "flak_adopt", "flak_fds", "flak_vmas", "flak_pending"
-ITERATORS = (ADOPT, OPEN_FILES, MAPPINGS, PENDING)
+REQUESTS = ("flak_submit_req", "flak_submit_sqe", "flak_complete")
+ADOPT, OPEN_FILES, MAPPINGS = "flak_adopt", "flak_fds", "flak_vmas"
+PENDING, PENDING_PATHS, PENDING_REQUESTS = "flak_pending", "flak_claims", "flak_requests"
+ITERATORS = (ADOPT, OPEN_FILES, MAPPINGS, PENDING, PENDING_PATHS, PENDING_REQUESTS)
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,35 @@ FAULT_PAGES = Alternative(
 )
 """How many pages a fault brings in."""
 
+_REQUESTS = (
+    "io_kiocb", "io_rw", "io_sync", "io_open", "io_close", "io_statx", "io_fadvise", "io_madvise", "io_splice",
+    "io_rename", "io_link", "io_unlink", "io_mkdir", "filename",
+)  # fmt: skip
+
+
+def _sees_requests(btf: Btf, submit: str) -> bool:
+    return btf.has_tracepoint(submit) and all(btf.has_struct(name) for name in _REQUESTS)
+
+
+IO_URING = (
+    Alternative(
+        "io_uring_submit_req and io_uring_complete",
+        lambda btf: _sees_requests(btf, "io_uring_submit_req"),
+        ("flak_submit_req", "flak_complete"),
+    ),
+    Alternative(
+        "io_uring_submit_sqe and io_uring_complete",
+        lambda btf: _sees_requests(btf, "io_uring_submit_sqe"),
+        ("flak_submit_sqe", "flak_complete"),
+    ),
+)
+"""How requests of io_uring are seen: the tracepoint of submission has had two names."""
+
 LOST_WITHOUT = {
     "renames": "processes that take a chosen name without an exec",
     "page faults": "what is read and written through memory maps",
     "pages per fault": "how many pages a fault maps (page_count)",
+    "io_uring": "what is done through io_uring; its calls are counted",
     "enter of calls": "durations, calls that never return, the files of close, munmap and mremap",
 }
 """By concern, what a report cannot show when nothing serves it."""
@@ -91,6 +119,7 @@ def attach(
     *,
     tables: Mapping[str, bytes],
     wants_faults: bool,
+    wants_io_uring: bool,
     wants_latency: bool,
     choose_calls: Callable[[bytes], bytes],
 ) -> Hooks:
@@ -101,7 +130,8 @@ def attach(
     Raises NotSupported, NotPermitted, LoadError, AttachError and SchemaMismatch.
     """
     with Btf.of_kernel() as btf:
-        ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
+        fault_ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
+        request_ways: list[Alternative | None] = [way for way in IO_URING if wants_io_uring and way.is_possible(btf)]
         has_pages = FAULT_PAGES.is_possible(btf)
         has_renames = btf.has_tracepoint("task_rename")
         if not btf.has_struct("maple_tree"):
@@ -112,23 +142,30 @@ def attach(
             config,
             has_rdonly_cast=btf.has_function("bpf_rdonly_cast"),
             has_group_dead=btf.tracepoint_arguments("sched_process_exit") > 1,
+            has_cqe_argument=btf.tracepoint_arguments("io_uring_complete") == 3,
         )
     calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
     fixed = (*PROCESSES, *((RENAMES,) if config.judges_names and has_renames else ()), *calls)
+    attempts = list(product([*request_ways, None], [*fault_ways, None]))
     refusal = none = "this kernel has none of the hooks"
-    for way in [*ways, None]:
-        pages = FAULT_PAGES if way and has_pages else None
-        programs = [*fixed, *(way.programs if way else ()), *(pages.programs if pages else ())]
+    for requests, faults in attempts:
+        pages = FAULT_PAGES if faults and has_pages else None
+        ways = [way for way in (requests, faults, pages) if way]
         try:
             bpf = _attach_with(
-                replace(config, traces_faults=bool(way), has_page_hooks=bool(pages)),
+                replace(
+                    config,
+                    traces_faults=bool(faults),
+                    has_page_hooks=bool(pages),
+                    traces_io_uring=bool(requests),
+                ),
                 sizes,
-                programs,
-                way.software_events if way else (),
+                [*fixed, *(program for way in ways for program in way.programs)],
+                [event for way in ways for event in way.software_events],
                 lambda bpf: {**tables, "op_of_nr": choose_calls(bpf.initial("op_of_nr"))},
             )
         except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
-            if way is None:
+            if (requests, faults) == attempts[-1]:
                 raise
             refusal = error.message.splitlines()[0]
             continue
@@ -139,14 +176,17 @@ def attach(
             hooks.missing["renames"] = f"{LOST_WITHOUT['renames']} (this kernel has no task_rename)"
         if not wants_latency:
             hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
-        if wants_faults:
-            for concern, alternative in (("page faults", way), ("pages per fault", pages)):
-                if alternative:
-                    hooks.served[concern] = alternative.name
-                else:
-                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({none if way else refusal})"
+        for concern, is_wanted, way, was_refused in (
+            ("page faults", wants_faults, faults, not faults and fault_ways),
+            ("pages per fault", wants_faults, pages, not faults and fault_ways),
+            ("io_uring", wants_io_uring, requests, not requests and request_ways),
+        ):
+            if is_wanted and way:
+                hooks.served[concern] = way.name
+            elif is_wanted:
+                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({refusal if was_refused else none})"
         return hooks
-    raise AssertionError("the last way, None, either returns or raises")
+    raise AssertionError("the last attempt either returns or raises")
 
 
 def _attach_with(

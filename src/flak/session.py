@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -28,6 +29,8 @@ from flak.drain import Drain, Round
 from flak.errors import OutputError, UsageError
 from flak.events import (
     CLASS_OF_OP,
+    VIA,
+    Access,
     Batch,
     Check,
     CopyFrom,
@@ -45,6 +48,7 @@ from flak.events import (
     Unlink,
 )
 from flak.filters import Filters, PathPatterns, PathSieve
+from flak.pending import Pending
 from flak.roster import Roster
 from flak.selection import Selection
 from flak.tally import Tally
@@ -81,6 +85,8 @@ EVENT_GROUPS: dict[str, frozenset[Op]] = {
     "mmap": frozenset({Op.MMAP, Op.MUNMAP, Op.MREMAP, Op.MADVISE, Op.MSYNC}),
     "fault": frozenset({Op.FAULT}),
     "copy": _ops_of(CopyFrom, CopyTo),
+    "io_uring": frozenset(op for op in Op if VIA.get(op >> 8) == "io_uring"),
+    "aio": frozenset(op for op in Op if VIA.get(op >> 8) == "aio"),
     "process": frozenset({Op.FORK, Op.EXEC, Op.EXIT}),
 }
 """What `events` selects, by the names of the option --events."""
@@ -92,6 +98,7 @@ class Taken(NamedTuple):
     meta: list[Buffer]
     slots: memoryview
     process_events: list[Event]
+    notices: list[Access]
 
 
 class RawWriter(Protocol):
@@ -111,7 +118,9 @@ class Session:
     selection: who is traced, or what is started. filters: which of their accesses are wanted.
     all_files: pipes, sockets and devices too, not only regular files and directories.
     events: names of EVENT_GROUPS to record; None for all, without those of processes where filters leave accesses out.
-    latency: False saves the hook at enter. buffer_size: bytes of the access ring, rounded up to a power of two.
+    latency: False saves the hook at enter. hung: seconds; only what takes so long is wanted, of all files, and what is
+    still under way is told by notices (`Batch.notices`).
+    buffer_size: bytes of the access ring, rounded up to a power of two.
     duration: stop after so many seconds. max_events: stop after so many accesses.
     user: who a command runs as. stdout: a descriptor for its standard output.
 
@@ -126,6 +135,7 @@ class Session:
         all_files: bool = False,
         events: Collection[str] | None = None,
         latency: bool = True,
+        hung: float | None = None,
         buffer_size: int = DEFAULT_BUFFER_SIZE,
         duration: float | None = None,
         max_events: int | None = None,
@@ -139,10 +149,13 @@ class Session:
             raise UsageError(f"a buffer of {buffer_size} bytes is too large", f"at most {MAX_BUFFER_SIZE} bytes (2G)")
         self._selection = selection
         self._filters = filters or Filters()
+        if hung is not None:  # only what takes so long, and before it returns a notice
+            self._filters = replace(self._filters, min_latency_ns=max(self._filters.min_latency_ns, round(hung * 1e9)))
+        self._hung = hung
         self._patterns = PathPatterns(self._filters.paths) if self._filters.paths else None
         if self._filters.min_latency_ns and not latency:
             raise UsageError("without durations nothing can be chosen by them", "leave out one of the two")
-        self._all_files = all_files
+        self._all_files = all_files or hung is not None  # what a program waits for often is a pipe
         usual = EVENT_GROUPS.keys() - ({"process"} if self._filters.is_any else set())
         self._events = frozenset(usual if events is None else events)
         self._has_latency = latency
@@ -166,6 +179,7 @@ class Session:
         self._bpf: BpfObject
         self._shared: Shared
         self._drain: Drain
+        self._pending: Pending
         self._is_stopping = False
         self._is_over = False
         self._started = 0.0
@@ -213,10 +227,14 @@ class Session:
                 claim_seed=int.from_bytes(os.urandom(8), "little"),
                 page_shift=mmap.PAGESIZE.bit_length() - 1,
                 all_files=self._all_files,
+                traces_aio="aio" in self._events,
+                traces_mappings="mmap" in self._events,
+                hung_ns=round((self._hung or 0) * 1e9),
             ),
             {"accesses": self._buffer_size, "meta": META_RING_SIZE},
             tables=self._roster.tables(),
             wants_faults="fault" in self._events and not self._filters.failed,
+            wants_io_uring="io_uring" in self._events,
             wants_latency=self._has_latency,
             choose_calls=self._wanted_calls,
         )
@@ -227,11 +245,13 @@ class Session:
             self._stack.callback(ring.close)
         self._drain = Drain(*rings)
         self._shared = self._stack.enter_context(Shared(self._bpf))
-        self._tally = Tally(self._shared["counters"])
+        self._tally = Tally(self._shared["counters"], self._shared["undecoded_opcodes"])
         if self._patterns:
             self._sieve = PathSieve(self._patterns, self.tables.paths, self._shared["unwanted_paths"])
+        self._pending = Pending(self._bpf, self._shared, self.decoder, self._hung)
         self._started = time.monotonic()
         self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
+        self._shared["attached_ns"][0] = self._anchor[0]
         if self._command:
             self._roster.arm(self._bpf, self._shared, self._command.pid)
             self._command.release()
@@ -342,11 +362,11 @@ class Session:
     def rounds(self) -> Iterator[Batch]:
         """Each round that brought something. Names and tasks are learnt as it goes; `decode` makes events of it."""
         for taken in self._raw_rounds("process" in self._events):
-            yield Batch(bytes(taken.slots), taken.process_events)
+            yield Batch(bytes(taken.slots), taken.process_events, taken.notices)
 
     def decode(self, batch: Batch) -> list[Event]:
-        """The events of a round, without those of processes when nobody asked for them."""
-        events = self.decoder.decode(batch)
+        """The events of a round, without those of processes when nobody asked for them; behind them what hangs."""
+        events = [*self.decoder.decode(batch), *batch.notices]
         if "process" in self._events:
             return events
         return [event for event in events if event.via != "sched"]
@@ -390,6 +410,7 @@ class Session:
             is_last = self._should_end(deadline)
             if is_last:
                 self._stop_tracing()
+            hung = b"" if is_last else self._pending.look()
             found = self._drain.take()
             # What was left is taken at once, what comes is waited for: rounds of few events would cost the traced
             # program and us the more the faster we take them.
@@ -402,6 +423,8 @@ class Session:
                     taken.slots.release()
                     self._drain.give_back(found)
                 found = self._drain.take() if is_last else None  # at the end: till nothing is left
+            if hung and (notices := self._pending.notices(hung)):
+                yield Taken([], memoryview(b""), [], notices)
             if has_all and not is_last:
                 time.sleep(POLL_S)
         self._finish()
@@ -424,7 +447,7 @@ class Session:
         if self._max_events is not None:
             accesses, slots = self._within_limit(accesses, slots, self._max_events)
         books.written += accesses + events
-        return Taken(meta, slots, process_events)
+        return Taken(meta, slots, process_events, [])
 
     def _within_limit(self, accesses: int, slots: memoryview, limit: int) -> tuple[int, memoryview]:
         """What of a round may still be handed on, and how many accesses that are."""
@@ -464,9 +487,9 @@ class Session:
         programs = self._bpf.attached
         self._shared["is_stopping"][0] = 1
         # Calls first, enter before exit: what began is seen to end, and what has not ended is asked for at once.
-        for name in (probes.CALL_ENTER, probes.CALL_EXIT):
+        for name in (probes.CALL_ENTER, probes.CALL_EXIT, *probes.REQUESTS):
             self._bpf.detach(name)
-        self._bpf.run_iterator(probes.PENDING)
+        self._pending.finish()
         for name in programs:
             self._bpf.detach(name)
         self._misses = self._bpf.recursion_misses(programs)

@@ -16,15 +16,16 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Counts of one run.
+    """Counts of one run. rows: the kernel's counters; opcodes: its count of undecoded requests, by opcode.
 
     received, written: events taken out of the rings, events handed on. filtered, lost: events left out on purpose and
     by failure, by cause; causes of loss begin with "user_". is_cut: part of the run was left out, so that numbers that
     are missing are no loss.
     """
 
-    def __init__(self, rows: memoryview) -> None:
+    def __init__(self, rows: memoryview, opcodes: memoryview) -> None:
         self._rows = rows
+        self._opcodes = opcodes
         self.received = 0
         self.written = 0
         self.filtered: Counter[str] = Counter()
@@ -55,6 +56,7 @@ class Tally:
             "aio": total.not_decoded_aio,
             "fault_without_mapping": total.vma_misses,
             "name": total.names_failed,
+            **self._undecoded_opcodes(),
         }
         cut = Counter(
             path=total.filtered_path,
@@ -76,6 +78,10 @@ class Tally:
             recursion_misses=recursion_misses,
             is_complete=is_complete,
         )
+
+    def _undecoded_opcodes(self) -> dict[str, int]:
+        """Requests of io_uring that are not decoded, by the number of their opcode."""
+        return {f"io_uring_{opcode}": n for opcode, n in enumerate(self._opcodes)}
 
     def sequences(self) -> dict[int, tuple[int, int]]:
         """Per CPU, how many numbers were given out so far: to accesses, to process events. Empty when it is cut."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from flak import cgroups, preflight
-from flak._records import CountersRecord
 from flak.bpf import BpfObject, object_bytes
 from flak.errors import FlakError, NotPermitted
 from flak.events import Event, Exec, Exit, Fault, Fork, Mmap, Open, Read, escape
@@ -77,7 +76,7 @@ def doctor(*, tell: Callable[[str], None] = lambda text: None) -> list[Finding]:
         return [*host, _refused(host, error)]
     for concern, hook in command.session.served.items():
         tell(f"{concern}: {hook}")
-    trial = [*_programs(), *command.findings(), *_running(), *_not_decoded()]
+    trial = [*_programs(), *command.findings(), *_running(), _not_decoded()]
     return [*_settled(host, command.session), *trial]
 
 
@@ -280,20 +279,12 @@ def _lacking(concern: str, text: str) -> Finding:
     return Finding(concern, "warn", "not seen", text, _FIXES.get(concern, "use a newer kernel"))
 
 
-_ROADS = {
-    "compat32": "calls of 32-bit programs",
-    "gup_fault": "faults by MAP_POPULATE and get_user_pages",
-    "io_uring": "io_uring",
-    "aio": "io_submit",
-}
+_ROADS = ("calls of 32-bit programs", "faults by MAP_POPULATE and get_user_pages", "rare requests of io_uring")
 
 
-def _not_decoded() -> Iterator[Finding]:
+def _not_decoded() -> Finding:
     """The roads that this version of FLAK only counts, on every host."""
-    names = [name.removeprefix("not_decoded_") for name in CountersRecord._fields if name.startswith("not_decoded_")]
-    if names:
-        roads = ", ".join(_ROADS.get(name, name) for name in names)
-        yield Finding("other roads", "ok", f"counted only: {roads}", "which files and offsets they touch")
+    return Finding("other roads", "ok", f"counted only: {', '.join(_ROADS)}", "which files and offsets they touch")
 
 
 # --- parts

@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from flak._records import (
+    ACCESS_SIZE,
     ACCESS_SLOT,
     CONTAINER,
     LAYOUTS,
@@ -232,6 +233,15 @@ class Decoder:
         if happened:
             self._newest_ns = max(self._newest_ns, happened[-1].ts_ns)
         return happened
+
+    def notices(self, records: bytes) -> list[Access]:
+        """Accesses that no ring carried: flak_access records without headers. They have no number."""
+        header = bytes(SLOT_SIZE - ACCESS_SIZE)
+        slots = b"".join(header + records[i : i + ACCESS_SIZE] for i in range(0, len(records), ACCESS_SIZE))
+        accesses, _, _ = self._decode_slots(memoryview(slots))
+        for access in accesses:
+            access.seq = access.cpu = None
+        return accesses
 
     def _decode_slots(self, slots: memoryview) -> tuple[list[Access], list[int], list[int]]:
         """Accesses, and of each its CPU and number: as columns they cost a fifth of asking each event."""

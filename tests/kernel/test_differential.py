@@ -53,6 +53,8 @@ def strace() -> None:
 
 def as_call(access: Any) -> Call | None:
     """An access in strace's terms; None for what strace was not asked about."""
+    if "by_exec" in access.marks:
+        return None
     if "interrupted" in access.marks:
         return Call(access.op, "interrupted", access.path)
     match access:

@@ -11,6 +11,7 @@ import pytest
 from flak.events import Fault, Read, Write
 
 from .running import PAGE, trace_command, write_pages
+from .test_io_uring import skip_without_direct, through
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -70,6 +71,50 @@ def test_accesses_are_those_of_the_log_in_order(data: Path, tmp_path: Path, engi
     assert len(operations) > 200
     assert seen == operations
     assert {e.op for e in run.on(data, Read, Write)} <= set(OPS[engine])
+
+
+REQUESTS = {
+    "io_uring": {"read", "write"},
+    "io_uring --nonvectored=0": {"readv", "writev"},
+    "io_uring --fixedbufs=1": {"read_fixed", "write_fixed"},
+    "io_uring --registerfiles=1": {"read", "write"},
+    "io_uring --registerfiles=1 --fixedbufs=1": {"read_fixed", "write_fixed"},
+    "io_uring --sqthread_poll=1": {"read", "write"},
+    "io_uring --sqthread_poll=1 --registerfiles=1 --nonvectored=0": {"readv", "writev"},
+    "io_uring --force_async=1": {"read", "write"},
+    "io_uring --direct=1": {"read", "write"},
+    "libaio": {"pread", "pwrite"},
+    "libaio --direct=1": {"pread", "pwrite"},
+}
+"""Engines with their options, and what each asks for."""
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("engine", REQUESTS)
+def test_requests_are_those_of_the_log_in_order(data: Path, tmp_path: Path, engine: str, depth: int) -> None:
+    name, *options = engine.split()
+    if "--direct=1" in options:
+        skip_without_direct(tmp_path)
+    iolog = tmp_path / "iolog"
+    sizes = "--bsrange=4k-16k" if "--direct=1" in options else "--bsrange=512-16k"
+    command = fio_command(data, iolog, name, 23, "--rw=randrw", sizes, f"--iodepth={depth}", *options)
+    run = trace_command(command, tmp_path)
+    operations = read_iolog(iolog)
+    road = "io_uring" if name == "io_uring" else "aio"
+    requests = [e for e in through(run, Read, Write, via=road) if e.path == str(data)]
+    seen = [Operation("write" if e.is_write else "read", e.file_offset, e.size_ret) for e in requests]
+    assert len(operations) > 200
+    if name == "libaio" and depth > 1:
+        # What one io_submit hands over begins at one time.
+        seen.sort()
+        operations.sort()
+    assert seen == operations
+    assert {e.op for e in requests} == REQUESTS[engine]
+    # With a polling thread fio registers its files in any case.
+    assert {e.fd is None for e in requests} == {not {"--registerfiles=1", "--sqthread_poll=1"}.isdisjoint(options)}
+    assert {e.marks for e in requests} == {()}
+    assert {e.via for e in run.on(data, Read, Write)} == {road}
+    assert run.stats.is_exact
 
 
 def pages_of(operation: Operation) -> range:

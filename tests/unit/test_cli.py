@@ -248,11 +248,17 @@ def test_options_reach_the_session(session: type[FakeSession]) -> None:
         "all_files": True,
         "events": ("read", "fault"),
         "latency": False,
+        "hung": None,
         "buffer_size": 64 << 20,
         "duration": 10.0,
         "max_events": 23,
         "user": None,
     }
+
+
+def test_what_hangs_is_asked_for_in_seconds(session: type[FakeSession]) -> None:
+    assert run("trace --hung 200ms -p 7".split()) == 0
+    assert session.made[0].options["hung"] == 0.2
 
 
 def test_without_options_everything_is_traced(session: type[FakeSession]) -> None:

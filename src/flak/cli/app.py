@@ -66,6 +66,7 @@ def trace(
     path: list[str] = options.PATH,
     failed: bool = options.FAILED,
     min_latency: str = options.MIN_LATENCY,
+    hung: str = options.HUNG,
     min_size: str = options.MIN_SIZE,
     all_files: bool = options.ALL_FILES,
     no_latency: bool = options.NO_LATENCY,
@@ -96,6 +97,7 @@ def trace(
     EXAMPLES
         flak trace -p 4242 -e read,fault        reads and page faults of a process
         flak trace -s -d 10s -p 4242            ten seconds, only the table
+        flak trace --hung 1s -p 4242            what it waits for
         flak trace -o t.jsonl -- make -j8       a command, as JSON lines
         flak trace --json -p 4242 | jq .path    for programs
     """
@@ -120,6 +122,7 @@ def trace(
             path=path,
             failed=failed,
             min_latency=min_latency,
+            hung=hung,
             min_size=min_size,
             all_files=all_files,
             no_latency=no_latency,

@@ -39,11 +39,15 @@ ALL = _flag("-a", "--all", help="every process but flak")
 WAIT = _flag("--wait", help="wait for a container or cgroup that is not there yet")
 NO_FOLLOW = _flag("--no-follow", help="leave out children")
 EVENTS = _list(
-    "-e", "--events", metavar="LIST", help="only these: read,write,open,close,stat,meta,mmap,fault,copy,process"
+    "-e",
+    "--events",
+    metavar="LIST",
+    help="only these: read,write,open,close,stat,meta,mmap,fault,copy,io_uring,aio,process",
 )
 PATH = _list("-P", "--path", metavar="GLOB", help="only these files or folders: '*.db', /data, '!/proc/*'")
 FAILED = _flag("-x", "--failed", help="only calls that failed")
 MIN_LATENCY = _option("--min-latency", metavar="TIME", help="only what took at least so long: 1ms")
+HUNG = _option("--hung", metavar="TIME", help="only what takes so long, told while it hangs: 1s; implies --all-files")
 MIN_SIZE = _option("--min-size", metavar="SIZE", help="only what moved at least so much: 4K")
 ALL_FILES = _flag("--all-files", help="pipes, sockets and devices too")
 NO_LATENCY = _flag("--no-latency", help="do not measure how long calls take (cheaper)")

@@ -67,6 +67,7 @@ class What:
     path: Sequence[str] | None = None
     failed: bool = False
     min_latency: str = ""
+    hung: str = ""
     min_size: str = ""
     all_files: bool = False
     no_latency: bool = False
@@ -88,6 +89,14 @@ class What:
             raise UsageError("--min-latency needs durations", "leave out --no-latency")
         return filters
 
+    def hung_s(self) -> float | None:
+        """The time of --hung in seconds; UsageError where it does not parse."""
+        if not self.hung:
+            return None
+        if self.no_latency:
+            raise UsageError("--hung needs durations", "leave out --no-latency")
+        return max(values.duration_s("--hung", self.hung), 0.001)
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Capture:
@@ -98,6 +107,7 @@ class Capture:
     events: tuple[str, ...]
     all_files: bool
     latency: bool
+    hung_s: float | None
     user: str | None
     duration_s: float | None
     max_events: int | None
@@ -127,6 +137,7 @@ class Capture:
             events=values.names(what.events or ()),
             all_files=what.all_files,
             latency=not what.no_latency,
+            hung_s=what.hung_s(),
             user=user or None,
             duration_s=values.duration_s("--duration", duration) if duration else None,
             max_events=values.count("--max-events", max_events) if max_events else None,
@@ -147,6 +158,7 @@ class Capture:
             "all_files": self.all_files,
             "events": self.events or None,
             "latency": self.latency,
+            "hung": self.hung_s,
             "buffer_size": self.buffer_size,
             "duration": self.duration_s,
             "max_events": self.max_events,

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Linux AIO: which iocb was submitted, on which file, at which offset, and what came of it?
+ *
+ * The kernel has no tracepoint here. What is asked for is read from the program's iocbs when io_submit begins; the results
+ * from the events that io_getevents or io_pgetevents leaves in the program's memory. A program that reads the completion
+ * ring itself, as fio and QEMU may, tells nobody: the record then comes when the iocb is submitted again, or at the end,
+ * with the mark result_unknown.
+ */
+#include "requests.bpf.h"
+#include "filters.bpf.h"
+
+const volatile bool traces_aio = false;
+
+#define AIO_MAX_BATCH 65536
+
+struct iocb { /* include/uapi/linux/aio_abi.h */
+	u64 aio_data;
+	u32 aio_key;
+	u32 aio_rw_flags;
+	u16 aio_lio_opcode;
+	s16 aio_reqprio;
+	u32 aio_fildes;
+	u64 aio_buf;
+	u64 aio_nbytes;
+	s64 aio_offset;
+	u64 aio_reserved2;
+	u32 aio_flags;
+	u32 aio_resfd;
+};
+
+struct io_event {
+	u64 data;
+	u64 obj; /* address of the iocb */
+	s64 res;
+	s64 res2;
+};
+
+enum {
+	IOCB_CMD_PREAD = 0,
+	IOCB_CMD_PWRITE = 1,
+	IOCB_CMD_FSYNC = 2,
+	IOCB_CMD_FDSYNC = 3,
+	IOCB_CMD_PREADV = 7,
+	IOCB_CMD_PWRITEV = 8,
+};
+
+#define OP_OF_IOCB(command) (0x200 + (command))
+
+/* One call's way through its iocbs or events. */
+struct aio_walk {
+	u64 array;
+	u64 mm;
+	u64 now;
+	s64 ret;
+	u32 first;
+	u16 marks;
+	u16 is_end; /* of io_submit: what could not be read at its beginning */
+};
+
+static __always_inline bool is_decoded_iocb(u32 command)
+{
+	return command <= IOCB_CMD_FDSYNC || command == IOCB_CMD_PREADV || command == IOCB_CMD_PWRITEV;
+}
+
+static __always_inline bool is_writing_iocb(u32 command)
+{
+	return command == IOCB_CMD_PWRITE || command == IOCB_CMD_PWRITEV;
+}
+
+/* What an iocb asks for. Its descriptor still is the program's when it is submitted. */
+static __always_inline void describe_iocb(struct task_state *state, struct request *request, struct iocb *iocb)
+{
+	u64 file = file_of_fd(bpf_get_current_task_btf(), iocb->aio_fildes);
+	u32 command = iocb->aio_lio_opcode;
+	struct file_ref ref = {};
+
+	request->cookie = iocb->aio_data;
+	request->op = OP_OF_IOCB(command);
+	request->fd = iocb->aio_fildes;
+	request->is_told = true;
+	request->kind = command == IOCB_CMD_FSYNC || command == IOCB_CMD_FDSYNC ? REQUEST_SYNC : REQUEST_TRANSFER;
+	if (file && ref_of_file(state, file, &ref)) {
+		request->kind = REQUEST_UNWANTED;
+		return;
+	}
+	request->file_id = ref.file_id;
+	request->path_id = ref.path_id;
+	request->marks |= ref.marks;
+	if (request->kind == REQUEST_SYNC)
+		return;
+	request->size_req =
+		command >= IOCB_CMD_PREADV ? vector_size(iocb->aio_buf, iocb->aio_nbytes) : iocb->aio_nbytes;
+	if (file && (ref.mode & S_IFMT) != S_IFREG && (ref.mode & S_IFMT) != S_IFBLK)
+		return; /* a stream has no offset */
+	request->file_offset = iocb->aio_offset;
+	if (file && is_writing_iocb(command) && kread(kcast(struct file, file), f_flags) & O_APPEND) {
+		/* Where it was appended stands in the kernel's own copy, out of reach. */
+		request->marks |= FLAK_MARK_OFFSET_FROM_SIZE;
+		request->arg_offset = iocb->aio_offset;
+		request->file_offset = FLAK_NONE;
+		request->has = FLAK_HAS_ARG_OFFSET;
+		request->is_long = true;
+	}
+}
+
+/* Sends a request whose result nobody told, and gives its slot back. */
+static __always_inline void end_untold(struct request *request, u64 now)
+{
+	if (request->kind != REQUEST_UNWANTED) {
+		request->marks |= FLAK_MARK_RESULT_UNKNOWN;
+		send_request(request, 0, now);
+	}
+	drop_request(request);
+}
+
+/* Index of a slot with what the iocb at that address asks for, −1: none. */
+__noinline int begin_iocb(u64 address, u64 now, u32 marks)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state = state_of(task);
+	struct request *request;
+	struct iocb iocb = {};
+	int at;
+
+	if (!state)
+		return -1;
+	if (bpf_probe_read_user(&iocb, sizeof(iocb), (void *)address)) {
+		state->has_unread_iocb =
+			true; /* its page is not there; the kernel will have brought it in by the end */
+		return -1;
+	}
+	if (!is_decoded_iocb(iocb.aio_lio_opcode))
+		return -1;
+	at = take_request(address);
+	request = request_at(at);
+	if (!request) {
+		count(matched);
+		count(lost_state_full);
+		return -1;
+	}
+	request->task_id = task_id_of(task, state);
+	request->start_ns = now;
+	request->marks = marks;
+	describe_iocb(state, request, &iocb);
+	request->owner = kaddr(task, struct task_struct, mm);
+	return at;
+}
+
+static long submit_iocb(u32 index, void *context)
+{
+	struct aio_walk *walk = context;
+	struct request *before;
+	u64 address;
+
+	if (bpf_probe_read_user(&address, sizeof(address), (void *)(walk->array + (u64)index * 8)))
+		return 1;
+	before = request_at(find_request(address, walk->mm));
+	if (before && walk->is_end) /* known from the beginning */
+		return 0;
+	if (before)
+		end_untold(before, walk->now);
+	begin_iocb(address, walk->now, walk->marks);
+	return 0;
+}
+
+/* Iocbs that io_submit did not take: the first with the error that it returned, the others without a word. */
+static long refuse_iocb(u32 index, void *context)
+{
+	struct aio_walk *walk = context;
+	struct request *request;
+	u64 address;
+
+	if (bpf_probe_read_user(&address, sizeof(address), (void *)(walk->array + (u64)(walk->first + index) * 8)))
+		return 1;
+	request = request_at(find_request(address, walk->mm));
+	if (!request)
+		return 0;
+	if (walk->ret < 0 && !index && request->kind != REQUEST_UNWANTED)
+		send_request(request, walk->ret, walk->now);
+	drop_request(request);
+	return 0;
+}
+
+/* The result that an event tells of an iocb. */
+static long complete_iocb(u32 index, void *context)
+{
+	struct aio_walk *walk = context;
+	struct request *request;
+	struct io_event event;
+	int at;
+
+	if (bpf_probe_read_user(&event, sizeof(event), (void *)(walk->array + (u64)index * sizeof(event))))
+		return 1;
+	at = find_request(event.obj, walk->mm);
+	if (at < 0) /* submitted before tracing began: the iocb may still say what it was */
+		at = begin_iocb(event.obj, walk->now, FLAK_MARK_NO_ENTER);
+	request = request_at(at);
+	if (!request)
+		return 0;
+	if (request->cookie == event.data && request->kind != REQUEST_UNWANTED)
+		send_request(request, event.res, walk->now);
+	drop_request(request);
+	return 0;
+}
+
+/* io_submit begins. It leaves its number in the state, so that its end knows that its beginning was seen. */
+int enter_aio(struct task_state *state, long nr)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = regs_of(task);
+	struct aio_walk walk = {
+		.array = ARG3(regs), .mm = kaddr(task, struct task_struct, mm), .now = bpf_ktime_get_boot_ns()};
+	u64 size = ARG2(regs);
+
+	if (!state)
+		return 0;
+	state->nr = nr;
+	state->op = FLAK_OP_NONE;
+	state->has_unread_iocb = false;
+	bpf_loop(size < AIO_MAX_BATCH ? size : AIO_MAX_BATCH, submit_iocb, &walk, 0);
+	return 0;
+}
+
+/* io_submit, io_getevents or io_pgetevents ends. */
+int exit_aio(struct task_state *state, u32 op, long ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = regs_of(task);
+	struct aio_walk walk = {.array = ARG3(regs),
+				.mm = kaddr(task, struct task_struct, mm),
+				.now = bpf_ktime_get_boot_ns(),
+				.ret = ret};
+	u64 size = ARG2(regs);
+
+	if (!state)
+		return 0;
+	if (op == FLAK_NR_AIO_EVENTS) {
+		walk.array = ARG4(regs);
+		if (ret > 0)
+			bpf_loop(ret < AIO_MAX_BATCH ? ret : AIO_MAX_BATCH, complete_iocb, &walk, 0);
+		return 0;
+	}
+	if (size > AIO_MAX_BATCH)
+		size = AIO_MAX_BATCH;
+	if (state->nr != syscall_nr(regs) || state->has_unread_iocb) { /* its beginning was not seen */
+		walk.marks = FLAK_MARK_NO_ENTER;
+		walk.is_end = state->nr == syscall_nr(regs);
+		if (ret > 0)
+			bpf_loop(ret < AIO_MAX_BATCH ? ret : AIO_MAX_BATCH, submit_iocb, &walk, 0);
+		if (!walk.is_end)
+			return 0;
+	}
+	walk.first = ret > 0 ? ret : 0;
+	if (walk.first < size)
+		bpf_loop(size - walk.first, refuse_iocb, &walk, 0);
+	state->nr = -1;
+	return 0;
+}
