@@ -257,7 +257,7 @@ def test_options_reach_the_session(session: type[FakeSession]) -> None:
 
 
 def test_what_hangs_is_asked_for_in_seconds(session: type[FakeSession]) -> None:
-    assert run("trace --hung 200ms -p 7".split()) == 0
+    assert run(["trace", "--hung", "200ms", "-p", "7"]) == 0
     assert session.made[0].options["hung"] == 0.2
 
 
