@@ -30,7 +30,7 @@ static __always_inline void learn_self(void)
 	struct task_struct *self = bpf_get_current_task_btf();
 
 	own_tgid = self->tgid;
-	own_level = self->thread_pid->level;
+	own_level = kread(kcast(struct pid, kaddr(self, struct task_struct, thread_pid)), level);
 	own_pid_ns = kaddr(upid_of((u64)self, own_level), struct upid, ns);
 }
 
@@ -73,7 +73,9 @@ static __always_inline bool is_exiting(struct task_struct *task)
 static __always_inline void adopt_process(struct task_struct *task)
 {
 	u32 nr = nr_in_our_ns((u64)task);
-	u32 more = inherited_traits(task->real_parent->tgid) | traits_by_name((u64)task);
+	u32 more =
+		inherited_traits(kread(kcast(struct task_struct, kaddr(task, struct task_struct, real_parent)), tgid)) |
+		traits_by_name((u64)task);
 	s32 root = root_index(nr, 0, root_count);
 	bool is_new;
 
@@ -89,7 +91,7 @@ static __always_inline void adopt_process(struct task_struct *task)
 	if (root >= 0)
 		found_roots |= 1ULL << (root & 63);
 	is_new = give_traits(task->tgid, more);
-	if (!task->signal->live.counter) /* ended meanwhile, perhaps before its exit hook could see the trait */
+	if (!threads_alive(task)) /* ended meanwhile, perhaps before its exit hook could see the trait */
 		leave_tree(task->tgid);
 	if (is_new)
 		__sync_fetch_and_add(&adopted_count, 1);
@@ -116,8 +118,7 @@ int flak_adopt(struct bpf_iter__task *ctx)
 		if (is_exiting(task)) /* perhaps before its exit hook could see the number */
 			end_thread(task->pid);
 	}
-	if (task->pid == task->tgid &&
-	    task->signal->live.counter) /* not one that only waits for its parent to notice */
+	if (task->pid == task->tgid && threads_alive(task)) /* not one that only waits for its parent to notice */
 		adopt_process(task);
 	return 0;
 }

@@ -57,7 +57,7 @@ static __always_inline u32 base_of(struct task_struct *task, struct task_state *
 	u64 file;
 
 	if (dirfd == AT_FDCWD) {
-		u64 fs = (u64)task->fs;
+		u64 fs = kaddr(task, struct task_struct, fs);
 
 		if (!fs || ref_of_dentry(state, kaddr(fs, struct fs_struct, pwd.dentry),
 					 kaddr(fs, struct fs_struct, pwd.mnt), &ref))

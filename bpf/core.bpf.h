@@ -216,7 +216,7 @@ static __always_inline bool is_same_task(struct task_struct *task, struct task_s
 	const u64 *comm = (const u64 *)task->comm;
 
 	return state->is_task_sent && state->comm[0] == comm[0] && state->comm[1] == comm[1] &&
-	       state->css == (u64)task->cgroups && state->tid == (u32)task->pid;
+	       state->css == kaddr(task, struct task_struct, cgroups) && state->tid == (u32)task->pid;
 }
 
 /* The id that stands for the task as it is now. */

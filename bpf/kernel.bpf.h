@@ -62,7 +62,8 @@ static __always_inline u64 load_u64(u64 addr)
 
 /*
  * A pointer in the struct at an address, as a number: it can be kept, compared and hashed, which the verifier allows with
- * no typed pointer.
+ * no typed pointer. Also where it would allow a typed one: for each pointer loaded from a trusted one Linux 6.18 searches
+ * all of its BTF by name, four times (btf_nested_type_is_trusted), which made up a third of the time to load.
  */
 #define kaddr(addr, type, field) load_u64((u64)(addr) + bpf_core_field_offset(type, field))
 

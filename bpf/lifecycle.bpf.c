@@ -72,7 +72,7 @@ int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 	process = reserve_process(parent, state, FLAK_OP_FORK);
 	if (!process)
 		return 0;
-	process->child_pid = nr_in_our_ns((u64)child->group_leader);
+	process->child_pid = nr_in_our_ns(kaddr(child, struct task_struct, group_leader));
 	process->child_tid = nr_in_our_ns((u64)child);
 	bpf_ringbuf_submit(process, BPF_RB_NO_WAKEUP);
 	return 0;
@@ -112,6 +112,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	struct task_state *state;
 	struct file_ref ref = {};
 	bool was_target;
+	u64 file;
 	u32 cpu;
 
 	was_target = is_target(task);
@@ -130,8 +131,9 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	state->faults_before = task->min_flt + task->maj_flt - state->faults_seen;
 	state->nr = -1;
 	state->has_entered = false; /* it may cease to be traced, and come back amid a call */
-	if (bprm->file)
-		ref_of_file(state, (u64)bprm->file, &ref);
+	file = kaddr(bprm, struct linux_binprm, file);
+	if (file)
+		ref_of_file(state, file, &ref);
 
 	cpu = bpf_get_smp_processor_id() & (FLAK_MAX_CPUS - 1);
 	mine = &counters[cpu];
@@ -144,7 +146,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	process.child_pid = nr_before_exec(task, old_pid);
 	process.file_id = ref.file_id;
 	process.path_id = ref.path_id;
-	if (send_exec(&process, task->mm->arg_start))
+	if (send_exec(&process, kread(kcast(struct mm_struct, kaddr(task, struct task_struct, mm)), arg_start)))
 		__sync_fetch_and_add(&mine->lost_meta_full, 1);
 	else
 		__sync_fetch_and_add(&mine->meta_submitted, 1);
@@ -165,7 +167,7 @@ int flak_exit_task(u64 *ctx)
 	 * Newer kernels say so in a second argument (user space asks BTF). Without it two threads that end together may
 	 * both see a count of zero; the first that says so is the last.
 	 */
-	is_last = has_group_dead ? (bool)ctx[1] : task->signal->live.counter == 0;
+	is_last = has_group_dead ? (bool)ctx[1] : !threads_alive(task);
 	was_target = is_target(task);
 	if (selects_threads)
 		end_thread(task->pid);

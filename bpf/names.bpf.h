@@ -12,15 +12,15 @@
 /* struct file * of a descriptor of the current task, 0 when it is closed. No lock: the table is freed by RCU. */
 static __always_inline u64 file_of_fd(struct task_struct *task, s32 fd)
 {
-	struct files_struct *files = task->files;
-	struct fdtable *table;
+	u64 files = kaddr(task, struct task_struct, files);
+	u64 table;
 
 	if (!files || fd < 0)
 		return 0;
-	table = files->fdt;
-	if ((u32)fd >= table->max_fds)
+	table = kaddr(files, struct files_struct, fdt);
+	if ((u32)fd >= kread(kcast(struct fdtable, table), max_fds))
 		return 0;
-	return load_u64((u64)table->fd + (u64)fd * 8);
+	return load_u64(kaddr(table, struct fdtable, fd) + (u64)fd * 8);
 }
 
 static __always_inline u32 mnt_id_of(u64 vfsmount_addr)

@@ -107,6 +107,12 @@ static __always_inline void leave_tree(u32 tgid)
 		__sync_fetch_and_add(&live_processes, -1);
 }
 
+/* Threads of the task's process that have not ended. */
+static __always_inline int threads_alive(const struct task_struct *task)
+{
+	return kread(kcast(struct signal_struct, kaddr(task, struct task_struct, signal)), live.counter);
+}
+
 /* Traits that a process hands on to those it makes. */
 static __always_inline u32 inherited_traits(u32 parent_tgid)
 {
