@@ -1,7 +1,7 @@
-"""Makes what FLAK ships from its BPF sources: one object per architecture and two typed Python modules.
+"""Makes what FLAK ships from its BPF sources: two objects per architecture and two typed Python modules.
 
     bpf/flak.h ─────pycparser─► src/flak/_records.py   record layouts, enums, constants
-    bpf/flak.bpf.c ─────clang─► src/flak/_bpf/flak.{x86_64,aarch64}.bpf.o and manifest.json
+    bpf/flak.bpf.c ─────clang─► src/flak/_bpf/flak.{x86_64,aarch64}{,.probe}.bpf.o and manifest.json
     the objects' BTF ──libbpf─► src/flak/_skeleton.py  programs, maps, settings, variables
 
 The two modules are committed, the objects are not: a wheel and an sdist carry them. Nothing is compiled while the
@@ -41,6 +41,10 @@ SKELETON = Path("src/flak/_skeleton.py")
 
 TARGETS = {"x86_64": "x86", "aarch64": "arm64"}
 """Architectures by the name `platform.machine()` has for them, with the name bpf_tracing.h has."""
+
+VARIANTS = {"": (), ".probe": ("-DFLAK_PROBE_READS",)}
+"""Objects of one architecture, by what stands in their names, with their compiler options (bpf/kernel.bpf.h). One that
+leaves the choice to the verifier loads a third more slowly: the other half is removed branch by branch."""
 
 
 class BuildError(Exception):
@@ -290,20 +294,21 @@ NO_TOOLS = (
 
 
 def compile_objects(root: Path, architectures: Sequence[str], output: Path) -> list[Path]:
-    """Compile the sources under `root` into `output`, one object per architecture; the same sources and the same clang
-    give the same bytes wherever `root` is.
+    """Compile the sources under `root` into `output`, an object for each variant of each architecture; the same sources
+    and the same clang give the same bytes wherever `root` is.
     """
     output.mkdir(parents=True, exist_ok=True)
-    objects = [output / _object_name(arch) for arch in architectures]
-    for arch, path in zip(architectures, objects, strict=True):
-        _run_clang(root, arch, path.resolve(), "-Werror")
+    objects = [output / name for name in _object_names(architectures)]
+    kinds = itertools.product(architectures, VARIANTS.values())
+    for (arch, options), path in zip(kinds, objects, strict=True):
+        _run_clang(root, arch, path.resolve(), "-Werror", *options)
         # libbpf has no use for DWARF, nor for relocations against BTF, which make up a quarter of what is left.
         _run(["llvm-strip", "-g", "-R", ".rel.BTF", "-R", ".rel.BTF.ext", str(path.resolve())], root)
     return objects
 
 
-def _object_name(arch: str) -> str:
-    return f"flak.{arch}.bpf.o"
+def _object_names(architectures: Sequence[str]) -> list[str]:
+    return [f"flak.{arch}{variant}.bpf.o" for arch, variant in itertools.product(architectures, VARIANTS)]
 
 
 def _run_clang(root: Path, arch: str, output: Path, *options: str) -> None:
@@ -629,7 +634,7 @@ def is_current(root: Path, architectures: Sequence[str]) -> bool:
         return bool(
             manifest["sources"] == _digests(root, _sources(root))
             and manifest["modules"] == _digests(root, [RECORDS, SKELETON])
-            and all(manifest["objects"].get(n) == _digest(root / OUTPUT / n) for n in map(_object_name, architectures))
+            and all(manifest["objects"].get(n) == _digest(root / OUTPUT / n) for n in _object_names(architectures))
         )
     except (FileNotFoundError, ValueError, KeyError):  # none, or one cut short
         return False

@@ -320,18 +320,6 @@ struct io_ring_ctx {
 	struct io_file_table file_table;
 };
 
-/* Before 6.13 ("io_uring/rsrc: unify file and buffer node tables") */
-struct io_fixed_file;
-
-struct io_file_table___flat {
-	struct io_fixed_file *files;
-};
-
-struct io_ring_ctx___flat {
-	unsigned int nr_user_files;
-	struct io_file_table___flat file_table;
-};
-
 struct io_cqe {
 	u64 user_data;
 	union {
@@ -353,11 +341,6 @@ struct io_kiocb {
 	struct io_cqe cqe;
 	struct io_ring_ctx *ctx;
 	struct io_uring_task *tctx;
-};
-
-/* Before 6.13 ("io_uring: move struct io_kiocb from task_struct to io_uring_task") */
-struct io_kiocb___task {
-	struct task_struct *task;
 };
 
 /* What a request asks for, by opcode: laid over the beginning of struct io_kiocb. */
@@ -449,13 +432,6 @@ struct io_mkdir {
 	int dfd;
 	unsigned short mode;
 	struct filename *filename;
-};
-
-/* struct io_ftrunc, 6.9 on, has its length where this has it. A type that a kernel may lack makes libbpf look through the
- * BTF of all modules, which takes CAP_SYS_ADMIN.
- */
-struct io_sync___ftrunc {
-	loff_t len;
 };
 
 struct linux_binprm {

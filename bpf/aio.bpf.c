@@ -14,7 +14,7 @@ const volatile bool traces_aio = false;
 
 #define AIO_MAX_BATCH 65536
 
-struct iocb { /* include/uapi/linux/aio_abi.h */
+struct user_iocb { /* include/uapi/linux/aio_abi.h */
 	u64 aio_data;
 	u32 aio_key;
 	u32 aio_rw_flags;
@@ -29,7 +29,7 @@ struct iocb { /* include/uapi/linux/aio_abi.h */
 	u32 aio_resfd;
 };
 
-struct io_event {
+struct user_event {
 	u64 data;
 	u64 obj; /* address of the iocb */
 	s64 res;
@@ -37,12 +37,12 @@ struct io_event {
 };
 
 enum {
-	IOCB_CMD_PREAD = 0,
-	IOCB_CMD_PWRITE = 1,
-	IOCB_CMD_FSYNC = 2,
-	IOCB_CMD_FDSYNC = 3,
-	IOCB_CMD_PREADV = 7,
-	IOCB_CMD_PWRITEV = 8,
+	AIO_CMD_PREAD = 0,
+	AIO_CMD_PWRITE = 1,
+	AIO_CMD_FSYNC = 2,
+	AIO_CMD_FDSYNC = 3,
+	AIO_CMD_PREADV = 7,
+	AIO_CMD_PWRITEV = 8,
 };
 
 #define OP_OF_IOCB(command) (0x200 + (command))
@@ -60,16 +60,17 @@ struct aio_walk {
 
 static __always_inline bool is_decoded_iocb(u32 command)
 {
-	return command <= IOCB_CMD_FDSYNC || command == IOCB_CMD_PREADV || command == IOCB_CMD_PWRITEV;
+	return command <= AIO_CMD_FDSYNC || command == AIO_CMD_PREADV || command == AIO_CMD_PWRITEV;
 }
 
 static __always_inline bool is_writing_iocb(u32 command)
 {
-	return command == IOCB_CMD_PWRITE || command == IOCB_CMD_PWRITEV;
+	return command == AIO_CMD_PWRITE || command == AIO_CMD_PWRITEV;
 }
 
 /* What an iocb asks for. Its descriptor still is the program's when it is submitted. */
-static __always_inline void describe_iocb(struct task_state *state, struct request *request, struct iocb *iocb)
+static __always_inline void describe_iocb(struct task_state *state, struct pending_request *request,
+					  struct user_iocb *iocb)
 {
 	u64 file = file_of_fd(bpf_get_current_task_btf(), iocb->aio_fildes);
 	u32 command = iocb->aio_lio_opcode;
@@ -79,7 +80,7 @@ static __always_inline void describe_iocb(struct task_state *state, struct reque
 	request->op = OP_OF_IOCB(command);
 	request->fd = iocb->aio_fildes;
 	request->is_told = true;
-	request->kind = command == IOCB_CMD_FSYNC || command == IOCB_CMD_FDSYNC ? REQUEST_SYNC : REQUEST_TRANSFER;
+	request->kind = command == AIO_CMD_FSYNC || command == AIO_CMD_FDSYNC ? REQUEST_SYNC : REQUEST_TRANSFER;
 	if (file && ref_of_file(state, file, &ref)) {
 		request->kind = REQUEST_UNWANTED;
 		return;
@@ -89,8 +90,7 @@ static __always_inline void describe_iocb(struct task_state *state, struct reque
 	request->marks |= ref.marks;
 	if (request->kind == REQUEST_SYNC)
 		return;
-	request->size_req =
-		command >= IOCB_CMD_PREADV ? vector_size(iocb->aio_buf, iocb->aio_nbytes) : iocb->aio_nbytes;
+	request->size_req = command >= AIO_CMD_PREADV ? vector_size(iocb->aio_buf, iocb->aio_nbytes) : iocb->aio_nbytes;
 	if (file && (ref.mode & S_IFMT) != S_IFREG && (ref.mode & S_IFMT) != S_IFBLK)
 		return; /* a stream has no offset */
 	request->file_offset = iocb->aio_offset;
@@ -105,7 +105,7 @@ static __always_inline void describe_iocb(struct task_state *state, struct reque
 }
 
 /* Sends a request whose result nobody told, and gives its slot back. */
-static __always_inline void end_untold(struct request *request, u64 now)
+static __always_inline void end_untold(struct pending_request *request, u64 now)
 {
 	if (request->kind != REQUEST_UNWANTED) {
 		request->marks |= FLAK_MARK_RESULT_UNKNOWN;
@@ -119,8 +119,8 @@ __noinline int begin_iocb(u64 address, u64 now, u32 marks)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state = state_of(task);
-	struct request *request;
-	struct iocb iocb = {};
+	struct pending_request *request;
+	struct user_iocb iocb = {};
 	int at;
 
 	if (!state)
@@ -150,7 +150,7 @@ __noinline int begin_iocb(u64 address, u64 now, u32 marks)
 static long submit_iocb(u32 index, void *context)
 {
 	struct aio_walk *walk = context;
-	struct request *before;
+	struct pending_request *before;
 	u64 address;
 
 	if (bpf_probe_read_user(&address, sizeof(address), (void *)(walk->array + (u64)index * 8)))
@@ -168,7 +168,7 @@ static long submit_iocb(u32 index, void *context)
 static long refuse_iocb(u32 index, void *context)
 {
 	struct aio_walk *walk = context;
-	struct request *request;
+	struct pending_request *request;
 	u64 address;
 
 	if (bpf_probe_read_user(&address, sizeof(address), (void *)(walk->array + (u64)(walk->first + index) * 8)))
@@ -186,8 +186,8 @@ static long refuse_iocb(u32 index, void *context)
 static long complete_iocb(u32 index, void *context)
 {
 	struct aio_walk *walk = context;
-	struct request *request;
-	struct io_event event;
+	struct pending_request *request;
+	struct user_event event;
 	int at;
 
 	if (bpf_probe_read_user(&event, sizeof(event), (void *)(walk->array + (u64)index * sizeof(event))))

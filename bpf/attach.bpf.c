@@ -301,7 +301,10 @@ static __always_inline bool names_folder(u16 op)
 /* Tells the call under way from others of its task: its beginning, or where that was not seen how often the task slept. */
 static __always_inline u64 call_key(struct task_struct *task, struct task_state *state)
 {
-	return state->nr >= 0 ? state->enter_ns : kaddr(task, struct task_struct, nvcsw);
+	u64 slept = kaddr(task, struct task_struct, nvcsw);
+
+	barrier_var(slept); /* or clang makes one load through either pointer, which the verifier refuses */
+	return state->nr >= 0 ? state->enter_ns : slept;
 }
 
 /* The operation that a task is blocked in and FLAK decodes, FLAK_OP_NONE: none. */
@@ -536,7 +539,7 @@ SEC("iter/bpf_map_elem")
 int flak_requests(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct flak_access told = {};
-	struct request *request;
+	struct pending_request *request;
 	u32 *index = ctx->key;
 	u64 key, now;
 

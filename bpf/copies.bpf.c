@@ -12,7 +12,7 @@
 #define FICLONE 0x40049409
 #define FICLONERANGE 0x4020940d
 
-struct file_clone_range { /* include/uapi/linux/fs.h */
+struct user_clone_range { /* struct file_clone_range, include/uapi/linux/fs.h */
 	s64 src_fd;
 	u64 src_offset;
 	u64 src_length;
@@ -90,7 +90,7 @@ int enter_copy(struct task_state *state)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = regs_of(task);
 	struct copy_arguments args = {};
-	struct file_clone_range range = {};
+	struct user_clone_range range = {};
 
 	if (!state)
 		return 0;

@@ -7,10 +7,9 @@
 char _license[] SEC("license")
 = "Dual BSD/GPL";
 
-const volatile bool has_rdonly_cast = false; /* the kernel has bpf_rdonly_cast() */
-const volatile u32 page_shift = 12;	     /* log2 of the kernel's page size: arm64 has 12, 14 or 16 */
-const volatile bool all_files = false;	     /* pipes, sockets and devices too */
-const volatile bool has_group_dead = false;  /* sched_process_exit tells whether the process is dead */
+const volatile u32 page_shift = 12;	    /* log2 of the kernel's page size: arm64 has 12, 14 or 16 */
+const volatile bool all_files = false;	    /* pipes, sockets and devices too */
+const volatile bool has_group_dead = false; /* sched_process_exit tells whether the process is dead */
 
 const volatile bool filters = false; /* one of the next, or paths have verdicts (filters.bpf.h) */
 const volatile bool only_failed = false;

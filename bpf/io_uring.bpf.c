@@ -15,6 +15,34 @@
 #include "targets.bpf.h"
 #include "vma.bpf.h"
 
+/*
+ * Types of other kernels. libbpf drops what follows the three underscores, and asks whether the type has the field. None
+ * may be of a name that no kernel type has: libbpf would look for it in the modules, which takes CAP_SYS_ADMIN.
+ */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* Before 6.13 ("io_uring/rsrc: unify file and buffer node tables") */
+struct io_file_table___flat {
+	void *files; /* struct io_fixed_file *: a word each */
+};
+
+struct io_ring_ctx___flat {
+	unsigned int nr_user_files;
+	struct io_file_table___flat file_table;
+};
+
+/* Before 6.13 ("io_uring: move struct io_kiocb from task_struct to io_uring_task") */
+struct io_kiocb___task {
+	struct task_struct *task;
+};
+
+/* struct io_ftrunc, 6.9 on, has its length where struct io_sync has it. */
+struct io_sync___ftrunc {
+	loff_t len;
+};
+
+#pragma clang attribute pop
+
 const volatile bool has_cqe_argument = false; /* io_uring_complete passes the completion as a struct */
 const volatile bool traces_io_uring = false;  /* the hooks are on */
 
@@ -147,7 +175,7 @@ static __always_inline u64 submitter_of(u64 req)
 }
 
 /* Ids of the file that a request names, as far as it holds one by now; −1: of a kind that is of no interest. */
-static __always_inline int take_file(struct task_state *state, struct request *request, u64 file, u16 *mode)
+static __always_inline int take_file(struct task_state *state, struct pending_request *request, u64 file, u16 *mode)
 {
 	struct file_ref ref = {};
 
@@ -169,7 +197,7 @@ static __always_inline u32 claim_of(u64 filename, u32 base_path_id)
 }
 
 /* The folder that a path starts from; the request's descriptor is the folder's. */
-static __always_inline u32 base_for(struct task_state *state, struct request *request, s32 dirfd)
+static __always_inline u32 base_for(struct task_state *state, struct pending_request *request, s32 dirfd)
 {
 	if (dirfd != AT_FDCWD)
 		request->fd = dirfd;
@@ -177,7 +205,8 @@ static __always_inline u32 base_for(struct task_state *state, struct request *re
 }
 
 /* Paths of a request. Its names are freed when it has run: of a late one (is_late) they are not known. */
-static __always_inline void describe_paths(struct task_state *state, struct request *request, u64 req, bool is_late)
+static __always_inline void describe_paths(struct task_state *state, struct pending_request *request, u64 req,
+					   bool is_late)
 {
 	u64 path = 0, other = 0;
 	s32 dirfd = AT_FDCWD, other_dirfd = AT_FDCWD;
@@ -238,7 +267,8 @@ static __always_inline void describe_paths(struct task_state *state, struct requ
 		request->other_path_id = claim_of(other, base_of(bpf_get_current_task_btf(), state, other_dirfd));
 }
 
-static __always_inline void describe_open(struct task_state *state, struct request *request, u64 req, bool is_late)
+static __always_inline void describe_open(struct task_state *state, struct pending_request *request, u64 req,
+					  bool is_late)
 {
 	struct io_open *open = kcast(struct io_open, req);
 
@@ -252,7 +282,7 @@ static __always_inline void describe_open(struct task_state *state, struct reque
 			claim_of(kaddr(req, struct io_open, filename), base_for(state, request, kread(open, dfd)));
 }
 
-static __always_inline void describe_splice(struct task_state *state, struct request *request, u64 req)
+static __always_inline void describe_splice(struct task_state *state, struct pending_request *request, u64 req)
 {
 	struct io_splice *splice = kcast(struct io_splice, req);
 	struct copy_side *source = &request->source;
@@ -281,7 +311,7 @@ static __always_inline void describe_splice(struct task_state *state, struct req
 }
 
 /* A part of a memory map: its file and place. */
-static __always_inline void describe_memory(struct task_state *state, struct request *request, u64 req)
+static __always_inline void describe_memory(struct task_state *state, struct pending_request *request, u64 req)
 {
 	struct io_madvise *advice = kcast(struct io_madvise, req);
 	struct file_ref ref = {};
@@ -304,7 +334,7 @@ static __always_inline void describe_memory(struct task_state *state, struct req
 	request->file_offset = offset_in_mapping(vma, request->addr);
 }
 
-static __always_inline void describe_transfer(struct request *request, u64 req, u32 opcode)
+static __always_inline void describe_transfer(struct pending_request *request, u64 req, u32 opcode)
 {
 	struct io_rw *rw = kcast(struct io_rw, req);
 	u32 len = kread(rw, len);
@@ -326,8 +356,8 @@ static __always_inline bool names_open_file(u32 kind)
  * The file of a request that nobody will see complete, should it succeed: taken when it is submitted. −1: it is of no
  * interest.
  */
-static __always_inline int foresee_file(struct task_struct *task, struct task_state *state, struct request *request,
-					u64 req)
+static __always_inline int foresee_file(struct task_struct *task, struct task_state *state,
+					struct pending_request *request, u64 req)
 {
 	u16 mode = 0;
 
@@ -344,7 +374,7 @@ static __always_inline int foresee_file(struct task_struct *task, struct task_st
 }
 
 /* What a request asks for, as it stands in the request itself, where it was submitted (is_late: where it completed). */
-int describe_request(struct request *request, u64 req, u32 is_late)
+int describe_request(struct pending_request *request, u64 req, u32 is_late)
 {
 	struct task_state *state = state_of(bpf_get_current_task_btf());
 	struct io_kiocb *kiocb = request_of(req);
@@ -445,7 +475,7 @@ int describe_request(struct request *request, u64 req, u32 is_late)
  * Takes the file of a request that names an open one. is_own: the current task has the program's descriptors, so that the
  * file of one that was refused before it was looked up can be told. −1: it is of no interest.
  */
-int resolve_request(struct request *request, u32 is_own)
+int resolve_request(struct pending_request *request, u32 is_own)
 {
 	struct task_state *state = state_of(bpf_get_current_task_btf());
 	u16 mode = 0;
@@ -469,7 +499,7 @@ int resolve_request(struct request *request, u32 is_own)
  * The offset of a transfer that was not told it when it was submitted. The kernel moves a request's own position on by
  * what was transferred, and nobody else does: what it says now less the result is exact.
  */
-static __always_inline void settle_transfer(struct request *request, u64 req, u32 opcode, s32 res)
+static __always_inline void settle_transfer(struct pending_request *request, u64 req, u32 opcode, s32 res)
 {
 	u64 file = kaddr(req, struct io_kiocb, file);
 	u64 after = kread(kcast(struct io_rw, req), kiocb.ki_pos);
@@ -491,7 +521,7 @@ static __always_inline void settle_transfer(struct request *request, u64 req, u3
 }
 
 /* The file that an open made: behind the new descriptor, or registered. −1: of no interest. */
-static __always_inline int settle_open(struct task_state *state, struct request *request, u64 req, s32 res)
+static __always_inline int settle_open(struct task_state *state, struct pending_request *request, u64 req, s32 res)
 {
 	u16 mode = 0;
 	u64 file;
@@ -514,7 +544,7 @@ static __always_inline int settle_open(struct task_state *state, struct request 
 }
 
 /* What statx was asked about, and what it found. −1: of no interest. */
-static __always_inline int settle_statx(struct task_state *state, struct request *request, u64 req, s32 res)
+static __always_inline int settle_statx(struct task_state *state, struct pending_request *request, u64 req, s32 res)
 {
 	u64 filename = kaddr(req, struct io_statx, filename);
 	u64 name = filename ? kaddr(filename, struct filename, name) : 0;
@@ -540,7 +570,8 @@ static __always_inline int settle_statx(struct task_state *state, struct request
 }
 
 /* Both records of a splice: the slot holds one side after the other. */
-static __always_inline void send_splice(struct task_state *state, struct request *request, u64 req, s32 res, u64 now)
+static __always_inline void send_splice(struct task_state *state, struct pending_request *request, u64 req, s32 res,
+					u64 now)
 {
 	u64 file = kaddr(req, struct io_kiocb, file);
 	struct copy_side *source = &request->source;
@@ -574,7 +605,7 @@ static __always_inline void send_splice(struct task_state *state, struct request
 }
 
 /* A request has its result: the rest is taken, and the record sent. */
-int complete_request(struct request *request, u64 req, s32 res)
+int complete_request(struct pending_request *request, u64 req, s32 res)
 {
 	struct task_state *state = state_of(bpf_get_current_task_btf());
 	u64 now = bpf_ktime_get_boot_ns();
@@ -606,13 +637,13 @@ int complete_request(struct request *request, u64 req, s32 res)
 	return 0;
 }
 
-static __always_inline bool is_io_uring(struct request *request)
+static __always_inline bool is_io_uring(struct pending_request *request)
 {
 	return request->op >> 8 == 1;
 }
 
 /* The file of a request that has not completed, for somebody who looks on; −1: of no interest, or it is gone. */
-static __always_inline int locate_request(struct request *request)
+static __always_inline int locate_request(struct pending_request *request)
 {
 	u64 req = request->key;
 
@@ -628,7 +659,7 @@ static __always_inline int locate_request(struct request *request)
 static __always_inline int begin_request(struct task_struct *task, u64 req, u32 marks)
 {
 	int at = take_request(req);
-	struct request *request = request_at(at);
+	struct pending_request *request = request_at(at);
 	struct task_state *state = state_of(task);
 
 	if (!request)
@@ -646,7 +677,7 @@ static __always_inline int begin_request(struct task_struct *task, u64 req, u32 
 }
 
 /* The request before at the same address has ended without a word: it was asked to be silent when it succeeds. */
-static __always_inline void end_silently(struct request *request, u64 now)
+static __always_inline void end_silently(struct pending_request *request, u64 now)
 {
 	if (!request->is_told && request->kind != REQUEST_UNWANTED) {
 		request->marks |= FLAK_MARK_RESULT_UNKNOWN;
@@ -659,7 +690,7 @@ static __always_inline int submit_request(u64 kiocb)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state;
-	struct request *before;
+	struct pending_request *before;
 	u32 opcode, kind;
 	u64 req;
 
@@ -710,7 +741,7 @@ SEC("?tp_btf/io_uring_complete")
 int flak_complete(u64 *ctx)
 {
 	u64 req = ctx[1];
-	struct request *request;
+	struct pending_request *request;
 	u32 opcode, kind, flags;
 	u64 submitter;
 	s32 res;

@@ -19,11 +19,15 @@
 /*
  * Reading kernel memory. bpf_rdonly_cast(), 6.2 on ("bpf: Add kfunc bpf_rdonly_cast", a35b9af4ec2c), gives a number
  * the type of a kernel struct, after which loads are plain and cannot fault: 27 ns for a descriptor's file against
- * 253 ns by probe reads. Older kernels read the same fields through bpf_probe_read_kernel(). User space asks BTF which
- * it is; the verifier drops the other branch.
+ * 253 ns by probe reads. Older kernels read the same fields through bpf_probe_read_kernel(): there is an object of each
+ * kind, and user space asks BTF which to load.
  */
+#ifdef FLAK_PROBE_READS
+#define has_rdonly_cast false
+#else
+#define has_rdonly_cast true
+#endif
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
-extern const volatile bool has_rdonly_cast;
 
 /* A pointer to `type` at the address `addr`, ready for kread(). */
 #define kcast(type, addr)                                                                                              \

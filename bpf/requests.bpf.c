@@ -14,7 +14,7 @@ static __always_inline u32 request_slot(u64 key, u32 probe)
 /* Index of the slot that holds the request, −1: none. All places it can be in are looked at: slots fall free in between. */
 __noinline int find_request(u64 key, u64 owner)
 {
-	struct request *request;
+	struct pending_request *request;
 	u32 i, at;
 
 	for (i = 0; i < REQUEST_PROBES; i++) {
@@ -29,7 +29,7 @@ __noinline int find_request(u64 key, u64 owner)
 /* Index of a free slot, which now is the caller's and empty but for its key; −1: none is free. */
 __noinline int take_request(u64 key)
 {
-	struct request *request;
+	struct pending_request *request;
 	u32 i, at;
 
 	for (i = 0; i < REQUEST_PROBES; i++) {
@@ -47,7 +47,8 @@ __noinline int take_request(u64 key)
 	return -1;
 }
 
-static __always_inline void fill_request(struct flak_access *access, struct request *request, s32 ret, u64 latency_ns)
+static __always_inline void fill_request(struct flak_access *access, struct pending_request *request, s32 ret,
+					 u64 latency_ns)
 {
 	access->ts_ns = request->start_ns;
 	access->latency_ns = latency_ns;
@@ -61,7 +62,7 @@ static __always_inline void fill_request(struct flak_access *access, struct requ
 	access->op = request->op;
 }
 
-static __always_inline void fill_request_operands(struct flak_operands *operands, struct request *request)
+static __always_inline void fill_request_operands(struct flak_operands *operands, struct pending_request *request)
 {
 	operands->addr = request->addr;
 	operands->arg_offset = request->arg_offset;
@@ -76,7 +77,7 @@ static __always_inline void fill_request_operands(struct flak_operands *operands
 }
 
 /* Sends the record of a request that completed, or of one that will not any more (its marks say so). */
-int send_request(struct request *request, long ret, u64 now)
+int send_request(struct pending_request *request, long ret, u64 now)
 {
 	u64 latency_ns, bytes;
 	bool has_result;

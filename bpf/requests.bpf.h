@@ -37,7 +37,7 @@ enum request_kind {
 	REQUEST_SPLICE,
 };
 
-struct request {
+struct pending_request {
 	u64 key;      /* struct io_kiocb *, or the iocb's address in its program; 0: the slot is free */
 	u64 owner;    /* the ring, or the program's mm; 0: not filled in yet */
 	u64 cookie;   /* user_data of the request: tells it from the next one at the same address */
@@ -75,7 +75,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, REQUEST_SLOTS);
 	__type(key, u32);
-	__type(value, struct request);
+	__type(value, struct pending_request);
 } requests SEC(".maps");
 
 /* calls.bpf.c */
@@ -83,11 +83,11 @@ u64 vector_size(u64 vector, u64 segments);
 /* requests.bpf.c */
 int find_request(u64 key, u64 owner);
 int take_request(u64 key);
-int send_request(struct request *request, long ret, u64 now);
+int send_request(struct pending_request *request, long ret, u64 now);
 /* io_uring.bpf.c */
-int resolve_request(struct request *request, u32 is_own);
+int resolve_request(struct pending_request *request, u32 is_own);
 
-static __always_inline struct request *request_at(int at)
+static __always_inline struct pending_request *request_at(int at)
 {
 	u32 index = at;
 
@@ -95,7 +95,7 @@ static __always_inline struct request *request_at(int at)
 }
 
 /* A copy that has not completed is told as the access to the file that it reads. */
-static __always_inline void show_source(struct request *request)
+static __always_inline void show_source(struct pending_request *request)
 {
 	request->file_offset = request->source.file_offset;
 	request->file_id = request->source.file_id;
@@ -104,7 +104,7 @@ static __always_inline void show_source(struct request *request)
 }
 
 /* Gives a slot back. */
-static __always_inline void drop_request(struct request *request)
+static __always_inline void drop_request(struct pending_request *request)
 {
 	request->owner = 0;
 	__sync_fetch_and_and(&request->key, 0);

@@ -80,7 +80,6 @@ VARIABLES: dict[str, Variable] = {
     "has_exclusions": Variable(".rodata", "?", 1, 1),
     "has_group_dead": Variable(".rodata", "?", 1, 1),
     "has_page_hooks": Variable(".rodata", "?", 1, 1),
-    "has_rdonly_cast": Variable(".rodata", "?", 1, 1),
     "hung_ns": Variable(".rodata", "Q", 8, 1),
     "is_stopping": Variable(".bss", "I", 4, 1),
     "judges_names": Variable(".rodata", "?", 1, 1),
@@ -147,7 +146,6 @@ class Config:
     has_exclusions: bool = False
     has_group_dead: bool = False
     has_page_hooks: bool = False
-    has_rdonly_cast: bool = False
     hung_ns: int = 0
     judges_names: bool = False
     judges_tasks: bool = False

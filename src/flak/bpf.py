@@ -57,9 +57,13 @@ def library() -> ctypes.CDLL:
     return _library
 
 
-def object_bytes() -> bytes:
-    """The BPF object for this machine's architecture. Raises NotSupported when there is none."""
-    name = f"flak.{platform.machine()}.bpf.o"
+def object_bytes(btf: Btf | None = None) -> bytes:
+    """The BPF object for this machine's architecture; another where the kernel's `btf` has no bpf_rdonly_cast().
+
+    Raises NotSupported when there is none.
+    """
+    variant = "" if btf is None or btf.has_function("bpf_rdonly_cast") else ".probe"
+    name = f"flak.{platform.machine()}{variant}.bpf.o"
     try:
         return (resources.files("flak") / "_bpf" / name).read_bytes()
     except FileNotFoundError:

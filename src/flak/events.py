@@ -132,7 +132,9 @@ class File:
     def kind(self) -> str:
         """One of file, dir, pipe, socket, anon, memfd, char, block."""
         kind = _KINDS.get(stat.S_IFMT(self.mode), "anon")
-        return "memfd" if kind == "file" and self.raw_path.startswith(b"memfd:") else kind
+        if kind == "file" and not self.raw_path.startswith(b"/") and self.raw_claim is None:
+            return next((kind for name, kind in _MEMORY.items() if self.raw_path.startswith(name)), kind)
+        return kind
 
     @property
     def path_bytes(self) -> str | None:
@@ -148,6 +150,11 @@ _KINDS = {
     stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket",
     stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFLNK: "file",
 }  # fmt: skip
+
+
+_MEMORY = {b"memfd:": "memfd", b"SYSV": "anon", b"dev/zero": "anon", b"anon_hugepage": "anon"}
+"""What the kernel calls files that are only memory, without a folder: of memfd_create, shmget, and mmap with MAP_SHARED
+or MAP_HUGETLB (mm/memfd.c, ipc/shm.c, mm/shmem.c, mm/mmap.c)."""
 
 
 class Tables:

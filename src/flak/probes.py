@@ -138,9 +138,9 @@ def attach(
             raise NotSupported(
                 "this kernel keeps its mappings in no maple tree, which FLAK needs", "use Linux 6.1 or newer"
             )
+        image = object_bytes(btf)
         config = replace(
             config,
-            has_rdonly_cast=btf.has_function("bpf_rdonly_cast"),
             has_group_dead=btf.tracepoint_arguments("sched_process_exit") > 1,
             has_cqe_argument=btf.tracepoint_arguments("io_uring_complete") == 3,
         )
@@ -153,6 +153,7 @@ def attach(
         ways = [way for way in (requests, faults, pages) if way]
         try:
             bpf = _attach_with(
+                image,
                 replace(
                     config,
                     traces_faults=bool(faults),
@@ -190,6 +191,7 @@ def attach(
 
 
 def _attach_with(
+    image: bytes,
     config: Config,
     sizes: Mapping[str, int],
     programs: Sequence[str],
@@ -197,7 +199,7 @@ def _attach_with(
     tables: Callable[[BpfObject], Mapping[str, bytes]],
 ) -> BpfObject:
     """The object with these programs on their hooks. What failed is closed again."""
-    bpf = BpfObject(object_bytes())
+    bpf = BpfObject(image)
     try:
         compare_layouts({name: bpf.btf.layout(name) for name in LAYOUTS})
         bpf.configure(asdict(config))

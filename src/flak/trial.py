@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from flak import cgroups, preflight
-from flak.bpf import BpfObject, object_bytes
+from flak.bpf import BpfObject, Btf, object_bytes
 from flak.errors import FlakError, NotPermitted
 from flak.events import Event, Exec, Exit, Fault, Fork, Mmap, Open, Read, escape
 from flak.preflight import Finding
@@ -131,8 +131,10 @@ def _settled(host: Sequence[Finding], session: Session) -> list[Finding]:
 
 def _load_smallest() -> None:
     """Make the rings, then load one small program: what neither allows, a session will not get either."""
+    with Btf.of_kernel() as btf:
+        image = object_bytes(btf)
     for programs in ((), (ADOPT,)):
-        with BpfObject(object_bytes()) as bpf:
+        with BpfObject(image) as bpf:
             for ring in ("accesses", "meta"):
                 bpf.set_size(ring, 1 << 16)
             bpf.select(programs)

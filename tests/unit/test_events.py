@@ -153,7 +153,8 @@ def test_the_file_of_an_access() -> None:
     [
         (0o100644, "/f", "file"), (0o120777, "/l", "file"), (0o040755, "/d", "dir"), (0o010600, "", "pipe"),
         (0o140777, "", "socket"), (0o020666, "/dev/tty", "char"), (0o060660, "/dev/sda", "block"),
-        (0o100777, "memfd:x", "memfd"), (0o600, "[eventfd]", "anon"),
+        (0o100777, "memfd:x", "memfd"), (0o100777, "SYSV0000002a", "anon"), (0o100777, "/SYSV0000002a", "file"),
+        (0o600, "[eventfd]", "anon"),
     ],
 )  # fmt: skip
 def test_kinds(mode: int, path: str, kind: str) -> None:
