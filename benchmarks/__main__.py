@@ -13,7 +13,7 @@ from benchmarks import document
 from benchmarks.bench import Bench
 from flak.target import invoking_owner
 
-SUBJECTS = ("calls", "bystander", "faults", "drain", "volume", "analysis", "startup")
+SUBJECTS = ("calls", "bystander", "requests", "faults", "drain", "volume", "analysis", "startup")
 PAGE = Path(__file__).parent.parent / "docs" / "overhead.md"
 
 

@@ -6,6 +6,8 @@
  *
  * getppid   the cheapest system call
  * pread     1 byte of FILE at 0, 1, ... 4095, 0, ...
+ * ring      the same through io_uring, one request at a time
+ * rings     the same, 32 requests at a time
  * scatter   4 KiB of each FILE in turn, at pages picked by a fixed pseudo-random sequence
  * anon      a write to each of COUNT fresh pages of anonymous memory, no huge ones
  * mapped    a read of each page of a shared mapping of FILE (MADV_RANDOM), mapped anew until COUNT pages are read
@@ -13,12 +15,13 @@
  * Only the loop is timed, not what sets it up.
  */
 #include "../tests/workloads/work.h"
+#include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
-enum { ANON_PAGES = 16384, MAX_FILES = 64 };
+enum { ANON_PAGES = 16384, MAX_FILES = 64, BATCH = 32 };
 
 static struct {
 	long long cpu_ns, wall_ns, faults;
@@ -68,6 +71,56 @@ static void loop_pread(long count, const char *path)
 	for (long i = 0; i < count; i++)
 		if (syscall(SYS_pread64, fd, &data, 1L, i & (PAGE - 1)) != 1)
 			die("pread64 did not read one byte");
+	clock_span(1);
+}
+
+static void *map_ring(int fd, size_t size, long long offset)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
+
+	if (memory == MAP_FAILED)
+		die("cannot map the ring");
+	return memory;
+}
+
+static void loop_ring(long count, long batch, const char *path)
+{
+	struct io_uring_params params = {0};
+	int ring = syscall(SYS_io_uring_setup, batch, &params), fd = open_file(path, O_RDONLY);
+	char *sq, *cq;
+	struct io_uring_sqe *sqes;
+	unsigned int *sq_tail, *cq_head, *array, sq_mask;
+	static char data[BATCH];
+
+	if (ring < 0)
+		die("cannot make a ring");
+	sq = map_ring(ring, params.sq_off.array + params.sq_entries * sizeof(*array), IORING_OFF_SQ_RING);
+	cq = map_ring(ring, params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
+	sqes = map_ring(ring, params.sq_entries * sizeof(*sqes), IORING_OFF_SQES);
+	array = (unsigned int *)(sq + params.sq_off.array);
+	sq_tail = (unsigned int *)(sq + params.sq_off.tail);
+	sq_mask = *(unsigned int *)(sq + params.sq_off.ring_mask);
+	cq_head = (unsigned int *)(cq + params.cq_off.head);
+
+	clock_span(-1);
+	for (long done = 0; done < count; done += batch) {
+		unsigned int tail = *sq_tail, head = *cq_head;
+
+		for (int i = 0; i < batch; i++, tail++) {
+			sqes[tail & sq_mask] = (struct io_uring_sqe){
+				.opcode = IORING_OP_READ,
+				.fd = fd,
+				.off = (done + i) & (PAGE - 1),
+				.addr = (uintptr_t)&data[i],
+				.len = 1,
+			};
+			array[tail & sq_mask] = tail & sq_mask;
+		}
+		__atomic_store_n(sq_tail, tail, __ATOMIC_RELEASE);
+		if (syscall(SYS_io_uring_enter, ring, batch, batch, IORING_ENTER_GETEVENTS, NULL, 0) != batch)
+			die("the ring did not take the requests");
+		__atomic_store_n(cq_head, head + batch, __ATOMIC_RELEASE);
+	}
 	clock_span(1);
 }
 
@@ -148,12 +201,17 @@ int main(int argc, char **argv)
 		loop_anon(count);
 	else if (!strcmp(kind, "pread") && files == 1)
 		loop_pread(count, argv[3]);
+	else if (!strcmp(kind, "ring") && files == 1)
+		loop_ring(count, 1, argv[3]);
+	else if (!strcmp(kind, "rings") && files == 1 && count % BATCH == 0)
+		loop_ring(count, BATCH, argv[3]);
 	else if (!strcmp(kind, "mapped") && files == 1)
 		loop_mapped(count, argv[3]);
 	else if (!strcmp(kind, "scatter") && files)
 		loop_scatter(count, argv + 3, files);
 	else
-		usage("loops {getppid,anon} COUNT, loops {pread,mapped} COUNT FILE, loops scatter COUNT FILE...");
+		usage("loops {getppid,anon} COUNT, loops {pread,ring,rings,mapped} COUNT FILE, loops scatter COUNT "
+		      "FILE...");
 	say("{\"loop\": \"%s\", \"count\": %ld, \"cpu_ns\": %lld, \"wall_ns\": %lld, \"faults\": %lld}\n", kind, count,
 	    total.cpu_ns, total.wall_ns, total.faults);
 	return 0;
