@@ -140,6 +140,7 @@ __noinline int begin_iocb(u64 address, u64 now, u32 marks)
 		return -1;
 	}
 	request->task_id = task_id_of(task, state);
+	request->process = state->process;
 	request->start_ns = now;
 	request->marks = marks;
 	describe_iocb(state, request, &iocb);

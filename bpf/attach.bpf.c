@@ -132,6 +132,7 @@ static __always_inline struct flak_operands *reserve_attached(struct task_struct
 {
 	struct task_state *state = state_of(task);
 	struct flak_operands *operands;
+	u32 task_id;
 
 	/* It takes no time: --min-latency leaves it out. */
 	if (!state || is_cut(ref->path_id, false, 0, bytes))
@@ -144,7 +145,9 @@ static __always_inline struct flak_operands *reserve_attached(struct task_struct
 	own->file_offset = FLAK_NONE;
 	own->size_req = FLAK_NONE;
 	own->enter_ns = bpf_ktime_get_boot_ns();
-	operands = reserve_long(task_id_of(task, state), own, 0, own->enter_ns);
+	task_id = task_id_of(task, state);
+	own->process = state->process;
+	operands = reserve_long(task_id, own, 0, own->enter_ns);
 	if (operands)
 		record_of(operands)->access.latency_ns = FLAK_NONE;
 	return operands;
@@ -478,6 +481,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 	struct pt_regs *regs;
 	u64 now, age_ns, bytes;
 	bool is_ours;
+	u32 task_id;
 	u16 op;
 
 	if (!task || !own)
@@ -525,10 +529,11 @@ int flak_pending(struct bpf_iter__task *ctx)
 		bytes = 1ULL << page_shift;
 	if (is_cut(own->path_id, false, age_ns, bytes))
 		return 0;
-	access = reserve_access(task_id_of(task, state), sizeof(*access));
+	task_id = task_id_of(task, state);
+	own->process = state->process;
+	access = reserve_call(task_id, own, 0, now);
 	if (!access)
 		return 0;
-	fill_call(access, own, 0, now);
 	access->latency_ns = age_ns;
 	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 	return 0;

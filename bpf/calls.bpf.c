@@ -177,11 +177,9 @@ static __always_inline void exit_transfer(struct task_struct *task, struct task_
 		submit_long(operands);
 		return;
 	}
-	access = reserve_access(task_id_of(task, state), sizeof(*access));
-	if (!access)
-		return;
-	fill_call(access, state, ret, now);
-	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
+	access = reserve_call(task_id_of(task, state), state, ret, now);
+	if (access)
+		bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 }
 
 /* Starts a call: what it is, on which file, from where. */

@@ -72,6 +72,15 @@ static __always_inline u32 innermost_nr(u64 task)
 	return pid ? (u32)load_u64(upid_of(task, kread(kcast(struct pid, pid), level))) : 0;
 }
 
+/* Number and start in ms, of the process: numbers come again, but not within a millisecond. */
+static __always_inline u64 process_key(struct task_struct *task)
+{
+	u64 leader = kaddr(task, struct task_struct, group_leader);
+
+	return (u64)(u32)kread(task, tgid) << 32 |
+	       (u32)(kread(kcast(struct task_struct, leader), start_boottime) / 1000000);
+}
+
 /* Inode number of the task's mount namespace; 0 when it has left it already. */
 static __always_inline u32 mnt_ns_of(u64 task)
 {
@@ -103,6 +112,7 @@ int identify(struct task_state *state)
 	state->comm[1] = load_u64(comm + 8);
 	state->css = css;
 	state->tid = kread(task, pid);
+	state->process = process_key(task);
 	state->is_task_sent = false;
 
 	record = bpf_ringbuf_reserve(&meta, sizeof(*record), 0);

@@ -97,6 +97,7 @@ struct task_state {
 	u64 comm[2];
 	u64 css;
 	u64 start_time;
+	u64 process; /* tells processes apart: number, and when it was started (process_key) */
 	u32 tid;
 	u16 is_task_sent;
 	u16 has_entered; /* the enter hook has seen a call of the task */
@@ -150,6 +151,16 @@ struct file_ref {
 	u16 pad;
 };
 
+/* What lost accesses are put together by. */
+struct folded_key {
+	u64 process;
+	u32 file_id;
+	u32 path_id;
+	u32 marks;
+	u16 op;
+	u16 has_failed;
+};
+
 /*
  * Functions of the other files. Global, not static, where they are called from several places: the kernel verifies a
  * global function once and not once for each way to reach it, but hands it memory and numbers only.
@@ -157,6 +168,8 @@ struct file_ref {
 /* core.bpf.c */
 __hidden struct task_state *state_of(struct task_struct *task);
 int identify(struct task_state *state);
+/* folded.bpf.c */
+int fold(struct folded_key *key, u32 task_id, s64 result, u64 latency_ns);
 /* names.bpf.c */
 int intern(void);
 /* claims.bpf.c */
@@ -265,6 +278,41 @@ static __always_inline void fill_call(struct flak_access *access, struct task_st
 	access->op = state->op;
 }
 
+/* Keeps the sums of an access for which there was no room. `ret` as in flak_access, which for faults is no result. */
+static __always_inline void fold_lost(u64 process, u32 task_id, u32 file_id, u32 path_id, u32 marks, u16 op, s64 ret,
+				      u64 latency_ns)
+{
+	struct folded_key key = {
+		.process = process,
+		.file_id = file_id,
+		.path_id = path_id,
+		.marks = (marks | (is_restart(ret) ? FLAK_MARK_INTERRUPTED : 0)) & FLAK_FOLDED_MARKS,
+		.op = op,
+		.has_failed = ret < 0,
+	};
+
+	fold(&key, task_id, ret, latency_ns);
+}
+
+static __always_inline void fold_call(u32 task_id, struct task_state *state, s64 ret, u64 now)
+{
+	u64 latency_ns = state->marks & FLAK_MARK_NO_ENTER ? FLAK_NONE : now - state->enter_ns;
+
+	fold_lost(state->process, task_id, state->file_id, state->path_id, state->marks, state->op, ret, latency_ns);
+}
+
+/* One slot of a call, filled. */
+static __always_inline struct flak_access *reserve_call(u32 task_id, struct task_state *state, s32 ret, u64 now)
+{
+	struct flak_access *access = reserve_access(task_id, sizeof(*access));
+
+	if (access)
+		fill_call(access, state, ret, now);
+	else
+		fold_call(task_id, state, ret, now);
+	return access;
+}
+
 /* Says in the filled first slot of a long access that there is a second one, and makes that empty. */
 static __always_inline struct flak_operands *begin_operands(struct flak_access_long *record)
 {
@@ -282,8 +330,10 @@ static __always_inline struct flak_operands *reserve_long(u32 task_id, struct ta
 {
 	struct flak_access_long *record = (void *)reserve_access(task_id, sizeof(*record));
 
-	if (!record)
+	if (!record) {
+		fold_call(task_id, state, ret, now);
 		return NULL;
+	}
 	fill_call(&record->access, state, ret, now);
 	return begin_operands(record);
 }

@@ -126,11 +126,9 @@ int exit_descriptor(struct task_state *state, long ret, u64 now)
 	if (is_call_cut(state, ret, now, FLAK_NONE))
 		return 0;
 	if (state->op == FLAK_OP_CLOSE) {
-		access = reserve_access(task_id_of(task, state), sizeof(*access));
-		if (!access)
-			return 0;
-		fill_call(access, state, ret, now);
-		bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
+		access = reserve_call(task_id_of(task, state), state, ret, now);
+		if (access)
+			bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 		return 0;
 	}
 	if (state->op == FLAK_OP_LSEEK) {

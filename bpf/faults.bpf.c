@@ -55,6 +55,7 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 	struct flak_access *access;
 	struct file_ref ref = {};
 	u64 offset, latency_ns;
+	u32 marks, task_id;
 
 	if (!file || ref_of_mapped(state, file, &ref))
 		return;
@@ -73,9 +74,15 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 	latency_ns = fault->start_ns == FLAK_NONE ? FLAK_NONE : now - fault->start_ns;
 	if (is_cut(ref.path_id, false, latency_ns, (u64)(fault->page_count ?: 1) << page_shift))
 		return;
-	access = reserve_access(task_id_of(task, state), sizeof(*access));
-	if (!access)
+	marks = ref.marks | (is_kernel ? FLAK_MARK_KERNEL_FAULT : 0) | (is_major ? FLAK_MARK_IS_MAJOR : 0) |
+		(fault->flags & FAULT_FLAG_WRITE ? FLAK_MARK_IS_WRITE : 0);
+	task_id = task_id_of(task, state);
+	access = reserve_access(task_id, sizeof(*access));
+	if (!access) {
+		fold_lost(state->process, task_id, ref.file_id, ref.path_id, marks, FLAK_OP_FAULT, fault->page_count,
+			  latency_ns);
 		return;
+	}
 	access->ts_ns = fault->start_ns == FLAK_NONE ? now : fault->start_ns;
 	access->latency_ns = latency_ns;
 	access->file_offset = offset;
@@ -84,8 +91,7 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 	access->file_id = ref.file_id;
 	access->path_id = ref.path_id;
 	access->fd = fault->page_count ? (u32)(offset >> page_shift) - fault->first_page : 0;
-	access->marks = ref.marks | (is_kernel ? FLAK_MARK_KERNEL_FAULT : 0) | (is_major ? FLAK_MARK_IS_MAJOR : 0) |
-			(fault->flags & FAULT_FLAG_WRITE ? FLAK_MARK_IS_WRITE : 0);
+	access->marks = marks;
 	access->op = FLAK_OP_FAULT;
 	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 }

@@ -4,6 +4,7 @@
  * function such as bpf_rdonly_cast; one translation unit needs no linker.)
  */
 #include "core.bpf.c"
+#include "folded.bpf.c"
 #include "targets.bpf.c"
 #include "faults.bpf.c" /* before the others: what a kernel refuses is then refused before much is verified */
 #include "names.bpf.c"

@@ -38,6 +38,8 @@ _Static_assert(FLAK_TRAIT_WORDS * 4 == FLAK_MAX_PIDS, "a byte for each process n
 #define FLAK_MAX_VERDICTS 1048576
 #define FLAK_VERDICT_WORDS 16384
 _Static_assert(FLAK_VERDICT_WORDS * 64 == FLAK_MAX_VERDICTS, "a bit for each path_id");
+/* Sums that are kept of accesses that found the ring full, in all. */
+#define FLAK_FOLDED_SLOTS 16384
 /* io_uring's opcodes that are counted by number; higher ones count as the last. */
 #define FLAK_MAX_OPCODES 128
 /* System call numbers looked at; every number FLAK decodes is below it on both architectures. */
@@ -200,6 +202,9 @@ enum flak_mark {
 	FLAK_MARK_IS_TARGET = 0x100000,	  /* the file a copy writes */
 };
 
+/* Marks by which lost accesses are told apart: unfinished, interrupted, result_unknown, attached, is_write, is_major. */
+#define FLAK_FOLDED_MARKS 0x30930
+
 /*
  * First record class: one access. 64 bytes, fixed.
  *
@@ -273,6 +278,7 @@ enum flak_meta {
 	FLAK_META_TASK = 2,
 	FLAK_META_PROCESS = 3,
 	FLAK_META_CONTAINER = 4, /* written by user space */
+	FLAK_META_FOLDED = 5,	 /* likewise */
 };
 
 enum flak_name_flag {
@@ -336,6 +342,27 @@ struct flak_container {
 };
 _Static_assert(sizeof(struct flak_container) == 16, "flak_container");
 
+/*
+ * Accesses that found the ring full, put together by process, file, op and what became of them. The programs keep sums
+ * from the beginning of the run; a record of the meta stream holds what has been added since the one before.
+ */
+struct flak_folded {
+	__u16 type; /* FLAK_META_FOLDED; 0 in the programs' table: not filled in yet */
+	__u16 size;
+	__u32 task_id; /* of the first access: the process is what counts */
+	__u32 file_id;
+	__u32 path_id;
+	__u32 marks; /* those that tell what became of it: FLAK_FOLDED_MARKS */
+	__u16 op;
+	__u16 has_failed;
+	__u64 accesses;	  /* how many */
+	__u64 result;	  /* sum of flak_access.ret where it is no error: bytes, or pages of faults */
+	__u64 latency_ns; /* sum of the known ones */
+	__u64 first_ns;	  /* begin of the first and of the last one */
+	__u64 last_ns;
+};
+_Static_assert(sizeof(struct flak_folded) == 64, "flak_folded");
+
 /* fork, exec and exit. An exec is followed by the bytes of argv[0], without a NUL. */
 struct flak_process {
 	__u16 type; /* FLAK_META_PROCESS */
@@ -371,7 +398,7 @@ struct flak_counters {
 	__u64 not_decoded_gup_fault; /* faults without a record: MAP_POPULATE, get_user_pages */
 	__u64 not_decoded_io_uring;  /* io_uring_enter calls, where requests are not seen */
 	__u64 not_decoded_aio;	     /* io_submit calls, where requests are not decoded */
-	__u64 reserved_0;
+	__u64 folded;		     /* of lost_ring_full, those that are in the table of sums */
 	__u64 names_sent;
 	__u64 names_failed; /* names that found the meta ring full; sent again at the next access */
 	__u64 vma_misses;   /* faults whose mapping could not be found */

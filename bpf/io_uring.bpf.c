@@ -669,6 +669,7 @@ static __always_inline int begin_request(struct task_struct *task, u64 req, u32 
 		return -1;
 	}
 	request->task_id = task_id_of(task, state);
+	request->process = state->process;
 	request->start_ns = bpf_ktime_get_boot_ns();
 	request->marks = marks;
 	describe_request(request, req, !!marks);

@@ -199,12 +199,10 @@ int exit_metadata(struct task_state *state, long ret, u64 now)
 	if (is_call_cut(state, ret, now, state->op == FLAK_OP_GETDENTS64 && ret >= 0 ? ret : state->size_req))
 		return 0;
 	if (!shape->other_path && !shape->flags && !shape->mode) {
-		struct flak_access *access = reserve_access(task_id_of(task, state), sizeof(*access));
+		struct flak_access *access = reserve_call(task_id_of(task, state), state, ret, now);
 
-		if (!access)
-			return 0;
-		fill_call(access, state, ret, now);
-		bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
+		if (access)
+			bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 		return 0;
 	}
 	operands = reserve_long(task_id_of(task, state), state, ret, now);

@@ -76,6 +76,12 @@ static __always_inline void fill_request_operands(struct flak_operands *operands
 	operands->has = request->has;
 }
 
+static __always_inline void fold_request(struct pending_request *request, s64 ret, u64 latency_ns)
+{
+	fold_lost(request->process, request->task_id, request->file_id, request->path_id, request->marks, request->op,
+		  ret, latency_ns);
+}
+
 /* Sends the record of a request that completed, or of one that will not any more (its marks say so). */
 int send_request(struct pending_request *request, long ret, u64 now)
 {
@@ -97,16 +103,20 @@ int send_request(struct pending_request *request, long ret, u64 now)
 	if (request->is_long) {
 		struct flak_access_long *record = (void *)reserve_access(request->task_id, sizeof(*record));
 
-		if (!record)
+		if (!record) {
+			fold_request(request, ret, latency_ns);
 			return 0;
+		}
 		fill_request(&record->access, request, ret, latency_ns);
 		fill_request_operands(begin_operands(record), request);
 		bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	} else {
 		struct flak_access *access = reserve_access(request->task_id, sizeof(*access));
 
-		if (!access)
+		if (!access) {
+			fold_request(request, ret, latency_ns);
 			return 0;
+		}
 		fill_request(access, request, ret, latency_ns);
 		bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 	}

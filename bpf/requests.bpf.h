@@ -46,6 +46,7 @@ struct pending_request {
 	u64 size_req;
 	u64 arg_offset;
 	u64 addr;
+	u64 process; /* as task_state.process */
 	struct copy_side source;
 	u32 task_id;
 	u32 file_id;

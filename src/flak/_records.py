@@ -25,9 +25,11 @@ NAME_WORDS = 4
 CLAIM_BIT = 0x80000000
 MAX_VERDICTS = 1048576
 VERDICT_WORDS = 16384
+FOLDED_SLOTS = 16384
 MAX_OPCODES = 128
 MAX_SYSCALLS = 512
 NOT_DECODED = 248
+FOLDED_MARKS = 0x30930
 
 
 class Op(IntEnum):
@@ -197,6 +199,7 @@ class Meta(IntEnum):
     TASK = 2
     PROCESS = 3
     CONTAINER = 4
+    FOLDED = 5
 
 
 class NameFlag(IntFlag):
@@ -322,6 +325,27 @@ class ContainerRecord(NamedTuple):
 CONTAINER = Struct("<HHIQ")
 
 
+class FoldedRecord(NamedTuple):
+    """struct flak_folded, 64 bytes."""
+
+    type: int
+    size: int
+    task_id: int
+    file_id: int
+    path_id: int
+    marks: int
+    op: int
+    has_failed: int
+    accesses: int
+    result: int
+    latency_ns: int
+    first_ns: int
+    last_ns: int
+
+
+FOLDED = Struct("<HHIIIIHHQQQQQ")
+
+
 class ProcessRecord(NamedTuple):
     """struct flak_process, 48 bytes."""
 
@@ -358,7 +382,7 @@ class CountersRecord(NamedTuple):
     not_decoded_gup_fault: int
     not_decoded_io_uring: int
     not_decoded_aio: int
-    reserved_0: int
+    folded: int
     names_sent: int
     names_failed: int
     vma_misses: int
@@ -505,6 +529,24 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("cgroup_id", 8, 8),
         ],
     ),
+    "flak_folded": (
+        64,
+        [
+            ("type", 0, 2),
+            ("size", 2, 2),
+            ("task_id", 4, 4),
+            ("file_id", 8, 4),
+            ("path_id", 12, 4),
+            ("marks", 16, 4),
+            ("op", 20, 2),
+            ("has_failed", 22, 2),
+            ("accesses", 24, 8),
+            ("result", 32, 8),
+            ("latency_ns", 40, 8),
+            ("first_ns", 48, 8),
+            ("last_ns", 56, 8),
+        ],
+    ),
     "flak_process": (
         48,
         [
@@ -538,7 +580,7 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("not_decoded_gup_fault", 72, 8),
             ("not_decoded_io_uring", 80, 8),
             ("not_decoded_aio", 88, 8),
-            ("reserved_0", 96, 8),
+            ("folded", 96, 8),
             ("names_sent", 104, 8),
             ("names_failed", 112, 8),
             ("vma_misses", 120, 8),

@@ -74,6 +74,8 @@ VARIABLES: dict[str, Variable] = {
     "excluded_tid_count": Variable(".rodata", "I", 4, 1),
     "excluded_uid_count": Variable(".rodata", "I", 4, 1),
     "filters": Variable(".rodata", "?", 1, 1),
+    "folded": Variable(".bss", "struct flak_folded", 64, 16384),
+    "folded_owners": Variable(".bss", "struct folded_owner", 16, 16384),
     "follow_children": Variable(".rodata", "?", 1, 1),
     "found_roots": Variable(".bss", "Q", 8, 1),
     "has_cqe_argument": Variable(".rodata", "?", 1, 1),

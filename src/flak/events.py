@@ -20,9 +20,9 @@ from flak._records import Mark, Op
 
 __all__ = [
     "WORDS", "Access", "Advise", "Check", "Close", "CopyFrom", "CopyTo", "Counters", "Dup", "Event", "EventSource",
-    "Exec", "Exit", "Fault", "File", "Fork", "Link", "ListDir", "Lost", "Mark", "Mkdir", "Mmap", "Mremap", "Munmap",
-    "Op", "Open", "Read", "Rename", "Seek", "Stat", "StatFs", "Sync", "Tables", "Task", "Truncate", "Unlink", "Write",
-    "as_dict", "escape",
+    "Exec", "Exit", "Fault", "File", "Folded", "Fork", "Link", "ListDir", "Lost", "Mark", "Mkdir", "Mmap", "Mremap",
+    "Munmap", "Op", "Open", "Read", "Rename", "Seek", "Stat", "StatFs", "Sync", "Tables", "Task", "Truncate", "Unlink",
+    "Write", "as_dict", "escape",
 ]  # fmt: skip
 
 WORDS = (
@@ -800,11 +800,40 @@ class Lost(Event):
 
 
 @dataclass(slots=True)
+class Folded(Event):
+    """Accesses that were lost, in sum: `count` more of one op by one process on one file, all with the same end.
+
+    access: what they have in common, among it `op`, `path`, `is_write`, `is_major` and whether they failed; its thread
+    is that of the first. result: bytes moved, of faults pages, in all. latency_ns: of those whose duration is known.
+    first_ns, ts_ns: when the first of the run and the last one so far were lost.
+    """
+
+    ts_ns: int
+    first_ns: int
+    count: int
+    result: int
+    latency_ns: int
+    access: Access
+    op: ClassVar[str] = "folded"
+    via: ClassVar[str] = "flak"
+
+    @property
+    def size_ret(self) -> int | None:
+        """Bytes moved; None where the accesses failed or move none."""
+        return None if self.access.size_ret is None else self.result
+
+    @property
+    def page_count(self) -> int | None:
+        """Pages of faults, None when unknown."""
+        return (self.result or None) if isinstance(self.access, Fault) else None
+
+
+@dataclass(slots=True)
 class Counters(Event):
     """What became of every access and process event, by number. The last object of a run.
 
     matched = submitted + Σ lost, submitted = received, received = written + Σ filtered + Σ user_* losses;
-    `is_exact` says whether they hold.
+    `is_exact` says whether they hold. folded: how many of the lost are in `Folded` events.
     """
 
     matched: int = 0
@@ -817,6 +846,7 @@ class Counters(Event):
     excluded_self: int = 0
     recursion_misses: int = 0
     is_complete: bool = True
+    folded: int = 0
     ts_ns: int = 0
     op: ClassVar[str] = "counters"
     via: ClassVar[str] = "flak"
@@ -860,12 +890,14 @@ class Batch:
     """The accesses of one drain round, undecoded. `notices` are no accesses: what hangs, when that was asked for.
 
     `slots` is a whole number of 72-byte slots (`_records.SLOT_SIZE`): an 8-byte ring header, then a flak_access or,
-    behind an access marked HAS_OPERANDS, its flak_operands. `process_events` are the round's fork, exec and exit.
+    behind an access marked HAS_OPERANDS, its flak_operands. `process_events` are the round's fork, exec and exit,
+    `folded` what has been added to the sums of lost accesses.
     """
 
     slots: bytes | memoryview
     process_events: list[Event] = field(default_factory=list)
     notices: list[Access] = field(default_factory=list)
+    folded: list[Folded] = field(default_factory=list)
 
 
 OP_NAMES = {op.value: op.name.lower().removeprefix("io_uring_").removeprefix("aio_").removesuffix("_to") for op in Op}
@@ -919,11 +951,25 @@ CLASS_OF_OP: dict[int, type[Access]] = {
 """Which class an access of an op is; ops of a newer FLAK are plain `Access`."""
 
 
+_FOLDED_WORDS = (
+    "via", "pid", "ns_pid", "comm", "cgroup_id", "container", "file_id", "path_id", "path", "path_bytes", "mnt_ns",
+    "dev", "ino", "ino_gen", "kind", "role", "is_write", "is_major",
+)  # fmt: skip
+"""Words that lost accesses have in common."""
+
+
 def as_dict(event: Event) -> dict[str, Any]:
     """An event in the words machines read: every word of `WORDS`, None where it does not apply.
 
-    `lost` and `counters` have their own fields (docs/events.md).
+    `lost`, `folded` and `counters` have their own fields (docs/events.md).
     """
+    if isinstance(event, Folded):
+        return {
+            "op": "folded", "ts_ns": event.ts_ns, "first_ts_ns": event.first_ns, "of": event.access.op,
+            "count": event.count, "size_ret": event.size_ret, "page_count": event.page_count,
+            "latency_ns": event.latency_ns, "has_failed": event.access.raw_ret < 0,
+            **{word: getattr(event.access, word) for word in _FOLDED_WORDS}, "marks": list(event.access.marks),
+        }  # fmt: skip
     if isinstance(event, Lost):
         return {
             "op": "lost", "ts_ns": event.ts_ns, "cpu": event.cpu, "first_seq": event.first_seq,
@@ -934,7 +980,7 @@ def as_dict(event: Event) -> dict[str, Any]:
             "op": "counters", "matched": event.matched, "submitted": event.submitted, "received": event.received,
             "written": event.written, "lost": event.lost, "filtered": event.filtered,
             "not_decoded": event.not_decoded, "excluded_self": event.excluded_self,
-            "recursion_misses": event.recursion_misses, "is_complete": event.is_complete,
+            "recursion_misses": event.recursion_misses, "is_complete": event.is_complete, "folded": event.folded,
         }  # fmt: skip
     values = {word: getattr(event, word) for word in WORDS}
     values["marks"] = list(values["marks"])

@@ -146,6 +146,12 @@ class PathSieve:
         ]
         return (_without(slots, unwanted) if unwanted else slots), len(unwanted)
 
+    def wants(self, path_id: int) -> bool:
+        """Whether accesses under this name are wanted; also where that is not known."""
+        if path_id not in self._is_wanted:
+            self._judge(path_id)
+        return self._is_wanted.get(path_id, True)
+
     def _judge(self, path_id: int) -> None:
         file = self._paths.get(path_id)
         if file is None:

@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from flak.events import WORDS, Access, Counters, Event, Lost, as_dict
+from flak.events import WORDS, Access, Counters, Event, Folded, Lost, as_dict
 
 __all__ = ["JsonText"]
 
@@ -28,12 +28,12 @@ _GROUPS = {word: group for group in (_TASK_WORDS, _FILE_WORDS, _OP_WORDS) for wo
 
 class JsonText:
     """Called with an event, gives its object. fields: only these words of accesses and process events, in this order;
-    a word that does not apply is null. `lost` and `counters` are always whole: they are the accounting.
+    a word that does not apply is null. `lost`, `folded` and `counters` are always whole: they are the accounting.
     """
 
     def __init__(self, fields: Sequence[str] = WORDS) -> None:
         self._fields = tuple(fields)
-        self._makers: dict[type[Event], Text] = {Lost: _whole, Counters: _whole}
+        self._makers: dict[type[Event], Text] = {Lost: _whole, Folded: _whole, Counters: _whole}
 
     def __call__(self, event: Event) -> str:
         """The object, without a line break."""

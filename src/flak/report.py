@@ -185,6 +185,7 @@ _COLUMNS = (
     _Column("F-p99", 8, lambda row: _latency(row.fault_p99_ns)),
     _Column("WRITES", 6, lambda row: _count(row.write_count)),
     _Column("W-BYTES", 1, lambda row: _size(row.write_bytes)),
+    _Column("LOST", 1, lambda row: _count(row.folded_count)),
     _Column("FAILED", 7, lambda row: _count(row.failed_count)),
     _Column("CONSEC%", 9, _consecutive),
     _Column("SEQ%", 2, _sequential),
@@ -228,6 +229,10 @@ def _footnotes(rows: Sequence[FileRow], width: int | None, paint: Paint) -> list
         text = f"{calls} had not returned, the oldest after {format_latency(oldest.longest_unfinished_ns or 0)}: "
         path = oldest.path if width is None else elide_path(oldest.path, max(width - len(text), _FILE_WIDTH))
         lines.append(paint(_YELLOW, text + path))
+    folded = sum(row.folded_count for row in rows)
+    if folded:
+        lost = counted(folded, "access")
+        lines.append(f"counts and bytes include {lost} that were lost (LOST); the other figures are of the rest")
     inexact = sum(row.inexact_offsets for row in rows)
     if inexact:
         lines.append(f"{counted(inexact, 'offset')} inexact (shared file position): UNIQUE, SEQ%, CONSEC% may be off")

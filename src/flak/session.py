@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from flak import __version__, preflight, probes
-from flak._records import FORMAT_VERSION, Nr, Op
+from flak._records import FOLDED, FORMAT_VERSION, Nr, Op
 from flak._skeleton import Config
 from flak.bpf import BpfObject, Shared
 from flak.containers import Names
@@ -48,6 +48,7 @@ from flak.events import (
     Unlink,
 )
 from flak.filters import Filters, PathPatterns, PathSieve
+from flak.folded import FoldedSums
 from flak.pending import Pending
 from flak.roster import Roster
 from flak.selection import Selection
@@ -180,6 +181,7 @@ class Session:
         self._shared: Shared
         self._drain: Drain
         self._pending: Pending
+        self._sums: FoldedSums
         self._is_stopping = False
         self._is_over = False
         self._started = 0.0
@@ -248,6 +250,7 @@ class Session:
         self._tally = Tally(self._shared["counters"], self._shared["undecoded_opcodes"])
         if self._patterns:
             self._sieve = PathSieve(self._patterns, self.tables.paths, self._shared["unwanted_paths"])
+        self._sums = FoldedSums(self._shared["folded"], self._books.is_losing)
         self._pending = Pending(self._bpf, self._shared, self.decoder, self._hung)
         self._started = time.monotonic()
         self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
@@ -362,11 +365,11 @@ class Session:
     def rounds(self) -> Iterator[Batch]:
         """Each round that brought something. Names and tasks are learnt as it goes; `decode` makes events of it."""
         for taken in self._raw_rounds("process" in self._events):
-            yield Batch(bytes(taken.slots), taken.process_events, taken.notices)
+            yield Batch(bytes(taken.slots), taken.process_events, taken.notices, self.decoder.take_folded())
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of a round, without those of processes when nobody asked for them; behind them what hangs."""
-        events = [*self.decoder.decode(batch), *batch.notices]
+        events = [*self.decoder.decode(batch), *batch.notices, *batch.folded]
         if "process" in self._events:
             return events
         return [event for event in events if event.via != "sched"]
@@ -423,6 +426,10 @@ class Session:
                     taken.slots.release()
                     self._drain.give_back(found)
                 found = self._drain.take() if is_last else None  # at the end: till nothing is left
+            if lost := self._sums_of_lost(is_last):
+                if learns:
+                    self.decoder.learn(b"".join(lost))
+                yield Taken([*lost], memoryview(b""), [], [])
             if hung and (notices := self._pending.notices(hung)):
                 yield Taken([], memoryview(b""), [], notices)
             if has_all and not is_last:
@@ -448,6 +455,14 @@ class Session:
             accesses, slots = self._within_limit(accesses, slots, self._max_events)
         books.written += accesses + events
         return Taken(meta, slots, process_events, [])
+
+    def _sums_of_lost(self, is_last: bool) -> list[bytes]:
+        """Records of what has been added to the sums of lost accesses, when it is time."""
+        return [
+            FOLDED.pack(*sums)
+            for sums in self._sums.news(is_last=is_last)
+            if not self._sieve or self._sieve.wants(sums.path_id)
+        ]
 
     def _within_limit(self, accesses: int, slots: memoryview, limit: int) -> tuple[int, memoryview]:
         """What of a round may still be handed on, and how many accesses that are."""

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Protocol
 
 from flak.columns import Columns
-from flak.events import WORDS, Access, Counters, Event, Lost
+from flak.events import WORDS, Access, Counters, Event, Folded, Lost
 from flak.jsontext import JsonText
 from flak.lines import Clock, Lines, paint_hidden
 from flak.outlets import Outlet
@@ -93,7 +93,7 @@ class TextSink:
                 lines.append(access(event))
             elif isinstance(event, Lost):
                 lines.append(lost(event))
-            elif not isinstance(event, Counters):
+            elif not isinstance(event, Counters | Folded):  # the closing table has those
                 lines.append(process(event))
             if len(lines) >= _PIECE:
                 self._outlet.put(lines)

@@ -77,11 +77,16 @@ class Tally:
             excluded_self=total.excluded_self,
             recursion_misses=recursion_misses,
             is_complete=is_complete,
+            folded=total.folded,
         )
 
     def _undecoded_opcodes(self) -> dict[str, int]:
         """Requests of io_uring that are not decoded, by the number of their opcode."""
         return {f"io_uring_{opcode}": n for opcode, n in enumerate(self._opcodes)}
+
+    def is_losing(self) -> bool:
+        """There are sums of lost accesses."""
+        return any(row.folded for row in self._rows_by_cpu().values())
 
     def sequences(self) -> dict[int, tuple[int, int]]:
         """Per CPU, how many numbers were given out so far: to accesses, to process events. Empty when it is cut."""

@@ -403,6 +403,7 @@ class Recording:
         """Every event, round by round, losses where they happened, the counters last."""
         for batch in self.batches():
             yield from self.decoder.decode(batch)
+            yield from batch.folded
         yield from self.tail()
         yield self.stats
 
@@ -423,14 +424,15 @@ class Recording:
                 process_events += self._learn(decoder, frame)
             elif frame.kind == Chunk.SLOTS:
                 received += self._count(frame) + len(process_events)
-                yield Batch(frame.payload, process_events)
+                yield Batch(frame.payload, process_events, folded=decoder.take_folded())
                 process_events = []
             else:
                 last = self._known(frame)
                 has_ended = frame.kind == Chunk.END
-        if process_events:  # cut short within a round
+        folded = decoder.take_folded()
+        if process_events or folded:  # cut short within a round
             received += len(process_events)
-            yield Batch(b"", process_events)
+            yield Batch(b"", process_events, folded=folded)
         if decoder.unknown_records:
             self.warnings.append(f"skipped, of unknown kind: {counted(decoder.unknown_records, 'record')}")
         self._conclude(last, received, has_ended)

@@ -22,6 +22,7 @@ from flak._records import (
     ACCESS_SIZE,
     ACCESS_SLOT,
     CONTAINER,
+    FOLDED,
     LAYOUTS,
     NAME,
     OPERANDS_SLOT,
@@ -29,6 +30,7 @@ from flak._records import (
     SLOT_SIZE,
     TASK,
     ContainerRecord,
+    FoldedRecord,
     Has,
     Mark,
     Meta,
@@ -40,7 +42,22 @@ from flak._records import (
     TaskRecord,
 )
 from flak.errors import SchemaMismatch, TraceFileError
-from flak.events import CLASS_OF_OP, Access, Batch, Event, Exec, Exit, File, Fork, Lost, Operands, Tables, Task, escape
+from flak.events import (
+    CLASS_OF_OP,
+    Access,
+    Batch,
+    Event,
+    Exec,
+    Exit,
+    File,
+    Folded,
+    Fork,
+    Lost,
+    Operands,
+    Tables,
+    Task,
+    escape,
+)
 
 __all__ = [
     "Buffer", "Decoder", "Layouts", "cgroups_of", "compare_layouts", "container_record", "count_accesses",
@@ -62,7 +79,7 @@ _HAS_OPEN_FLAGS, _HAS_MODE, _HAS_ARG_OFFSET = int(Has.OPEN_FLAGS), int(Has.MODE)
 _CLAIMED, _TRUNCATED, _FAULT = int(NameFlag.CLAIMED), int(NameFlag.TRUNCATED), int(NameFlag.FAULT)
 _DETACHED, _WEAK, _FROM_STAT = int(NameFlag.DETACHED), int(NameFlag.WEAK), int(NameFlag.FROM_STAT)
 _META_NAME, _META_TASK, _META_PROCESS = int(Meta.NAME), int(Meta.TASK), int(Meta.PROCESS)
-_META_CONTAINER = int(Meta.CONTAINER)
+_META_CONTAINER, _META_FOLDED = int(Meta.CONTAINER), int(Meta.FOLDED)
 
 _META_HEAD = struct.Struct("<HH")
 _SMALLEST = {
@@ -70,6 +87,7 @@ _SMALLEST = {
     _META_TASK: TASK.size,
     _META_PROCESS: PROCESS.size,
     _META_CONTAINER: CONTAINER.size,
+    _META_FOLDED: FOLDED.size,
 }
 
 # A slot ends with u16 op, u16 cpu. The high byte of op tells second slots from first, and accesses that user space put
@@ -109,6 +127,7 @@ class Decoder:
         self._accesses = _Numbers("ring_full")
         self._process_events = _Numbers("meta_full")
         self._newest_ns = 0
+        self._folded: list[Folded] = []
 
     @property
     def late(self) -> int:
@@ -128,6 +147,8 @@ class Decoder:
                 self._learn_task(record)
             elif kind == _META_CONTAINER:
                 self._learn_container(record)
+            elif kind == _META_FOLDED:
+                self._learn_folded(record)
             elif kind == _META_PROCESS and (event := self._process_event(record)):
                 happened.append(event)
             else:
@@ -195,6 +216,20 @@ class Decoder:
     def _learn_container(self, record: bytes) -> None:
         container = ContainerRecord(*CONTAINER.unpack_from(record))
         self._containers[container.cgroup_id] = escape(record[CONTAINER.size :])
+
+    def _learn_folded(self, record: bytes) -> None:
+        sums = FoldedRecord(*FOLDED.unpack_from(record))
+        ret = -1 if sums.has_failed else 0
+        access = self._classes[sums.op](
+            sums.first_ns, -1, -1, -1, ret, sums.task_id, sums.file_id, sums.path_id, -1, None, sums.marks, sums.op,
+            None, self.tables,
+        )  # fmt: skip
+        self._folded.append(Folded(sums.last_ns, sums.first_ns, sums.accesses, sums.result, sums.latency_ns, access))
+
+    def take_folded(self) -> list[Folded]:
+        """What has been learnt of lost accesses since the last call."""
+        folded, self._folded = self._folded, []
+        return folded
 
     def _process_event(self, record: bytes) -> Event | None:
         p = ProcessRecord(*PROCESS.unpack_from(record))

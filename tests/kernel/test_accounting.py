@@ -93,7 +93,8 @@ def flood(privileged: dict[str, str], workloads: Workloads, tmp_path_factory: py
     folder = tmp_path_factory.mktemp("flood")
     (folder / "data").write_bytes(bytes(4096))
     command = workloads.command("preads", folder / "data", FLOOD, 2)
-    return trace_stopped(command, folder / "result", {"buffer_size": 1 << 20, "all_files": True})
+    found = trace_stopped(command, folder / "result", {"buffer_size": 1 << 20, "all_files": True})
+    return found | {"file": str(folder / "data")}
 
 
 def test_a_stopped_tracer_does_not_hold_up_the_program(flood: dict[str, Any]) -> None:
@@ -110,11 +111,13 @@ def test_the_equations_hold_under_loss(flood: dict[str, Any]) -> None:
 
 
 def test_reads_seen_and_lost_add_up_to_those_made(flood: dict[str, Any]) -> None:
-    # Some of what is lost may be no pread64, hence "at least"; what is seen and lost together is exact.
-    counters = flood["counters"]
-    assert flood["accesses"] + flood["others"] == counters["written"]
-    assert flood["ops"]["pread64"] + counters["lost"]["ring_full"] >= 2 * FLOOD
-    assert counters["matched"] < 2 * FLOOD + 2000
+    assert flood["accesses"] + flood["others"] == flood["counters"]["written"]
+    assert flood["paths"][flood["file"]] == 2 * FLOOD
+    assert flood["folded_bytes"]["pread64"] == flood["folded"]["pread64"], "each read was of one byte"
+
+
+def test_every_lost_access_is_in_a_sum(flood: dict[str, Any]) -> None:
+    assert sum(flood["folded"].values()) == flood["counters"]["folded"] == flood["counters"]["lost"]["ring_full"]
 
 
 def test_gaps_in_the_numbers_are_what_the_stream_says_was_lost(flood: dict[str, Any]) -> None:

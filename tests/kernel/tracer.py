@@ -1,8 +1,8 @@
 """A tracer in a process of its own, for tests that stop it: `python tracer.py RESULT OPTIONS COMMAND…`.
 
 Prints "tracing" at the first access by pread64, takes events until the command has ended, and writes what it found to
-RESULT as JSON: the counters, how many accesses there were of each op, the gaps in their numbers, what the stream said
-was lost, and the times around the largest loss.
+RESULT as JSON: the counters, how many accesses there were of each op (pread64: of each path,
+those lost included), the gaps in their numbers, what the stream said was lost, and the times around the largest loss.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import flak
-from flak.events import Access, Counters, Event, Lost, as_dict
+from flak.events import Access, Counters, Event, Folded, Lost, as_dict
 from tests.kernel.running import lost_ranges, missing_numbers
 
 
@@ -30,6 +30,9 @@ class Tally:
         self.times: list[int] = []
         self.lost: list[Lost] = []
         self.others = 0
+        self.path_ids: Counter[int] = Counter()  # of pread64
+        self.folded: Counter[str] = Counter()
+        self.folded_bytes: Counter[str] = Counter()
 
     def take(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -37,10 +40,17 @@ class Tally:
                 self.numbers.append((event.cpu, event.seq))
                 self.times.append(event.ts_ns)
                 self.ops[event.op] += 1
-                if event.op == "pread64" and self.ops["pread64"] == 1:
-                    print("tracing", flush=True)
+                if event.op == "pread64":
+                    self.path_ids[event.path_id] += 1
+                    if self.ops["pread64"] == 1:
+                        print("tracing", flush=True)
             elif isinstance(event, Lost):
                 self.lost.append(event)
+            elif isinstance(event, Folded):
+                self.folded[event.access.op] += event.count
+                if event.access.op == "pread64":
+                    self.path_ids[event.access.path_id] += event.count
+                self.folded_bytes[event.access.op] += event.size_ret or 0
             elif not isinstance(event, Counters):
                 self.others += 1
 
@@ -72,6 +82,9 @@ def main() -> None:
                 "counters": as_dict(stats),
                 "is_exact": stats.is_exact,
                 "ops": tally.ops,
+                "paths": {session.tables.paths[i].path: count for i, count in tally.path_ids.items()},
+                "folded": tally.folded,
+                "folded_bytes": tally.folded_bytes,
                 "accesses": len(tally.numbers),
                 "others": tally.others,
                 "gaps": missing_numbers(tally.numbers),

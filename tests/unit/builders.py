@@ -165,6 +165,20 @@ def container(cgroup_id: int = 77, container_name: str = "web") -> bytes:
     return container_record(cgroup_id, container_name)
 
 
+def folded(**fields: Any) -> bytes:
+    """Sums of lost accesses.
+
+    Fields: task_id file_id path_id marks op has_failed accesses result latency_ns first_ns last_ns.
+    """
+    values = dict.fromkeys(r.FoldedRecord._fields, 0)
+    values |= {
+        "type": Meta.FOLDED, "size": r.FOLDED.size, "task_id": 1, "file_id": 1, "path_id": 1, "op": Op.PREAD64,
+        "first_ns": START_NS, "last_ns": START_NS,
+    }  # fmt: skip
+    assert fields.keys() <= values.keys(), f"no such fields: {fields.keys() - values.keys()}"
+    return r.FOLDED.pack(*(values | fields).values())
+
+
 def process(op: int, argv0: bytes = b"", **fields: Any) -> bytes:
     """A fork, exec or exit.
 
@@ -308,6 +322,7 @@ def golden(path: str | os.PathLike[str]) -> None:
         stream.add(access, Op.READ, path_id=4, file_id=4, size_req=1, marks=int(Mark.UNFINISHED), latency_ns=10**10)
         stream.add(access, 0x37F, cpu=1)  # an operation of a later version
         stream.add(access, Op.PUT_ASIDE, path_id=0, file_id=0)
+        stream.know(folded(accesses=11, result=45056, latency_ns=11000, last_ns=stream.now_ns))
         stream.happen(fork)
         stream.happen(exit_, 0x0100, cpu=1)
         stream.lose(accesses=3, events=1)
@@ -315,7 +330,7 @@ def golden(path: str | os.PathLike[str]) -> None:
         writer.round(meta, [slots])
         last = Counters(
             matched=37, submitted=22, received=22, written=21, lost={"ring_full": 14, "meta_full": 1},
-            filtered={"path": 1}, not_decoded={"io_uring": 2}, excluded_self=5,
+            filtered={"path": 1}, not_decoded={"io_uring": 2}, excluded_self=5, folded=11,
         )  # fmt: skip
         writer.close(last, stream.sequences, ended="the target has ended", anchor=anchor)
 

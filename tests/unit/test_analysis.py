@@ -11,7 +11,7 @@ import pytest
 from access_slots import PAGE, access, fault, make_tables, name, result, results
 
 from flak.analysis import FilePatterns, FileRow, analyse
-from flak.events import Batch, Counters, Event, Exit, Mark, Op, Tables, Task
+from flak.events import CLASS_OF_OP, Batch, Counters, Event, Exit, Folded, Mark, Op, Tables, Task
 
 
 def order(row: FileRow) -> tuple[int, int, int]:
@@ -326,3 +326,28 @@ def test_results_may_be_asked_for_in_between() -> None:
     for at in range(5):
         patterns.add(Batch(access(offset=10 * at)), tables)
         assert order(patterns.results()[0]) == (at, at, at + 1)
+
+
+def test_lost_accesses_count_and_have_no_place() -> None:
+    def lost(op: int, count: int, size: int = 0, ret: int = 0, marks: int = 0, file: int = 1) -> Folded:
+        common = CLASS_OF_OP[op](7, -1, -1, -1, ret, 1, file, file, -1, None, marks, op, None, tables)
+        return Folded(900, 7, count, size, 0, common)
+
+    tables = make_tables()
+    patterns = FilePatterns()
+    patterns.add(Batch(access(offset=100, size=10, ts=50)), tables)
+    folded = [
+        lost(Op.PREAD64, 5, 70), lost(Op.PREAD64, 2, ret=-1), lost(Op.WRITE, 3, 30), lost(Op.CLOSE, 9),
+        lost(Op.READ, 4, marks=Mark.UNFINISHED), lost(Op.READ, 6, marks=Mark.INTERRUPTED),
+        lost(Op.FAULT, 8, 11, marks=Mark.IS_MAJOR), lost(Op.READ, 1, 3, file=2), lost(Op.READ, 1, file=0),
+    ]  # fmt: skip
+    patterns.add(Batch(b"", folded=folded), tables)
+    patterns.add(Batch(access(offset=110, size=10, ts=60)), tables)
+    row, other = patterns.results()
+    assert (row.read_count, row.read_bytes, row.write_count, row.write_bytes) == (7, 90, 3, 30)
+    assert (row.failed_count, row.unfinished_count, row.no_result_count) == (2, 4, 6)
+    assert (row.fault_count, row.major_count, row.fault_pages, row.pages_is_lower_bound) == (8, 8, 0, True)
+    assert row.folded_count == 5 + 2 + 3 + 4 + 6 + 8
+    assert order(row) == (2, 1, 2)
+    assert (row.first_ns, row.last_ns) == (7, 900)
+    assert (other.path, other.read_count, other.read_bytes, other.folded_count) == ("/f2", 1, 3, 1)

@@ -12,8 +12,22 @@ import pytest
 import flak
 from flak._records import CountersRecord
 from flak.cli.reference import commands, updated
-from flak.events import CLASS_OF_OP, MARK_NAMES, OP_NAMES, VIA, WORDS, Counters, Event, Lost, as_dict
+from flak.events import (
+    CLASS_OF_OP,
+    MARK_NAMES,
+    OP_NAMES,
+    VIA,
+    WORDS,
+    Access,
+    Counters,
+    Event,
+    Folded,
+    Lost,
+    Tables,
+    as_dict,
+)
 
+FOLDED = Folded(1, 2, 3, 4, 5, Access(1, -1, -1, -1, 0, 1, 1, 1, -1, None, 0, 5, None, Tables()))
 DOCS = Path(__file__).parents[2] / "docs"
 EVENTS = (DOCS / "events.md").read_text()
 CLI = (DOCS / "cli.md").read_text()
@@ -62,6 +76,8 @@ def test_loss_and_counters_have_the_documented_words() -> None:
     section = EVENTS.split("\n## lost and counters\n")[1]
     for word in as_dict(Lost(1, 2, 3, 4)):
         assert f"`{word}`" in section
+    for word in as_dict(FOLDED).keys() - set(WORDS):
+        assert f"`{word}`" in section
     for word in as_dict(Counters()).keys() - {"op"}:
         assert f"| `{word}` |" in section
 
@@ -75,9 +91,11 @@ def test_every_cause_of_loss_and_every_kind_not_decoded_is_explained() -> None:
 
 
 def test_examples_are_events() -> None:
-    access, lost, counters = (json.loads(text) for text in re.findall(r"^    (\{.*?\})\n\n", EVENTS, re.M | re.S))
+    examples = re.findall(r"^    (\{.*?\})\n\n", EVENTS, re.M | re.S)
+    access, lost, folded, counters = map(json.loads, examples)
     assert tuple(access) == WORDS
     assert lost.keys() == as_dict(Lost(1, 2, 3, 4)).keys()
+    assert folded.keys() == as_dict(FOLDED).keys()
     assert counters.keys() == as_dict(Counters()).keys()
     del counters["op"]
     assert Counters(**counters).is_exact

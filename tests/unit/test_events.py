@@ -220,8 +220,7 @@ def test_lost_and_counters_have_words_of_their_own() -> None:
     }  # fmt: skip
     assert list(as_dict(Counters())) == [
         "op", "matched", "submitted", "received", "written", "lost", "filtered", "not_decoded", "excluded_self",
-        "recursion_misses",
-        "is_complete",
+        "recursion_misses", "is_complete", "folded",
     ]  # fmt: skip
 
 

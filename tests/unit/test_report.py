@@ -98,6 +98,14 @@ def test_wide_shows_every_column_and_whole_paths() -> None:
     ]
 
 
+def test_lost_accesses_are_in_the_counts_and_said_to_be() -> None:
+    text = render([row("/a", read_count=9, folded_count=7), row("/b", read_count=1)])
+    titles, of_a, of_b = (line.split() for line in text.splitlines() if "/" in line or "FILE" in line)
+    assert of_a[titles.index("LOST")] == "7"
+    assert of_b[titles.index("LOST")] == "-"
+    assert "counts and bytes include 7 accesses that were lost (LOST)" in text
+
+
 def test_columns_that_say_nothing_are_left_out() -> None:
     head = render([row(write_count=9, write_bytes=100, write_pattern_count=9)]).splitlines()[1]
     assert head.split() == ["WRITES", "W-BYTES", "CONSEC%", "SEQ%", "FILE"]

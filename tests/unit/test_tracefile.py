@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from flak import _records as r
 from flak import tracefile
 from flak.errors import OutputError, TraceFileError
-from flak.events import Counters, Event, Lost, as_dict
+from flak.events import Counters, Event, Folded, Lost, as_dict
 from flak.tracefile import Chunk, Recording, Writer, open_recording
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden.flak"
@@ -143,7 +143,7 @@ def test_rounds_come_back_as_they_were(tmp_path: Path, rounds: list[tuple[int, i
 
 def test_batches_feed_tables_and_decoder(recording: Path) -> None:
     with Recording(recording) as source:
-        events = [e for batch in source.batches() for e in source.decoder.decode(batch)]
+        events = [e for batch in source.batches() for e in [*source.decoder.decode(batch), *batch.folded]]
         events += source.tail()
         assert [*events, source.stats] == list(source)
         assert source.tables.paths[1].path == "/data/a"
@@ -248,7 +248,8 @@ def test_the_golden_recording_is_still_read() -> None:
     assert source.is_complete and source.warnings == [] and source.stats.is_exact
     assert [e.op for e in events] == [
         "exec", "openat", *["pread64"] * 6, "pwrite64", "pwrite64", "openat", "lseek", "dup",
-        "mmap", "fault", "fault", "lost", "pread64", "read", "op_0x37f", "fork", "exit", "lost", "lost", "counters",
+        "mmap", "fault", "fault", "lost", "pread64", "read", "op_0x37f", "fork", "exit", "folded", "lost", "lost",
+        "counters",
     ]  # fmt: skip
     assert [e.path for e in events[8:11]] == ["/data/link-to-a", "/data/a", "/data/a/../missing"]
     assert events[10].claimed_path == "../missing"
@@ -533,7 +534,7 @@ def test_every_prefix_is_read_as_far_as_it_goes(recording: Path, tmp_path: Path)
         prefix.write_bytes(data[:length])
         events, source = everything(prefix)
         assert source.is_complete == (length >= closed)
-        accesses = sum(not isinstance(e, Lost | Counters) for e in events)
+        accesses = sum(not isinstance(e, Lost | Folded | Counters) for e in events)
         assert accesses >= before
         before = accesses
         if not source.is_complete:
@@ -553,7 +554,7 @@ def test_damage_ends_the_reading_where_it_is(recording: Path) -> None:
     with Recording(recording) as source:
         assert source.is_complete, "the footer is sound, and more has not been looked at"
         events = list(source)
-        assert sum(not isinstance(e, Lost | Counters) for e in events) == 13
+        assert sum(not isinstance(e, Lost | Folded | Counters) for e in events) == 13
         assert not source.is_complete and not source.stats.is_complete
         assert source.stats.received == 13 and source.stats.matched == 37
         assert source.warnings == [f"{recording} is damaged at byte {at}: the chunk there does not fit its checksum"]
@@ -566,7 +567,7 @@ def test_chunks_and_records_of_a_later_version_are_skipped(recording: Path) -> N
     extra = chunk(77, b"from the future") + chunk(Chunk.META, record + builders.name("/x", 99))
     recording.write_bytes(data[:start] + extra + data[start:])
     events, source = everything(recording)
-    assert len(events) == 25
+    assert len(events) == 26
     assert source.tables.paths[99].path == "/x"
     assert source.warnings == ["skipped, of unknown type: 1 chunk", "skipped, of unknown kind: 1 record"]
 

@@ -507,3 +507,17 @@ def test_decoding_needs_neither_numpy_nor_typer() -> None:
     code = "import sys, flak.wire, flak.tracefile; sys.exit(bool({'numpy', 'typer', 'rich'} & sys.modules.keys()))"
     source = Path(r.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})
+
+
+def test_sums_of_lost_accesses_name_what_they_are_of() -> None:
+    decoder = Decoder()
+    decoder.learn(builders.task() + builders.name("/data/a", 1, file_id=1))
+    failed = builders.folded(accesses=3, has_failed=1, op=Op.OPENAT, path_id=0, file_id=0)
+    assert decoder.learn(builders.folded(accesses=5, result=77, latency_ns=9, first_ns=1, last_ns=2) + failed) == []
+    reads, opens = decoder.take_folded()
+    assert decoder.take_folded() == []
+    assert (reads.ts_ns, reads.first_ns, reads.count, reads.size_ret, reads.latency_ns) == (2, 1, 5, 77, 9)
+    assert (reads.access.op, reads.access.path, reads.access.pid, reads.access.is_write) == (
+        "pread64", "/data/a", 4242, False,
+    )  # fmt: skip
+    assert (opens.count, opens.access.op, opens.access.path, opens.size_ret) == (3, "openat", None, None)

@@ -7,6 +7,7 @@ do not depend on how the stream was cut into batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any
 
@@ -21,9 +22,9 @@ from flak.analysis.identity import Files
 from flak.analysis.ids import IdMap
 from flak.analysis.intervals import Ranges, Unions
 from flak.analysis.rows import FileRow
-from flak.analysis.slots import FAULT, KINDS, READ, SLOT, WRITE, Columns, columns, with_file
+from flak.analysis.slots import FAULT, KINDS, NO_RESULT, READ, SLOT, WRITE, Columns, columns, kind_of, with_file
 from flak.analysis.totals import Sum, Totals
-from flak.events import Batch, EventSource, Exit, Mark, Tables
+from flak.events import Batch, EventSource, Exit, Folded, Mark, Tables
 
 _CHUNK = 1 << 15  # slots; a chunk's columns stay in the caches
 _CALL_LATENCY, _FAULT_LATENCY, _SIZE = range(3)  # series of histograms, KINDS of them per file
@@ -69,6 +70,9 @@ class FilePatterns:
             left = left[taken:]
             if self._staged == self._staging.size:
                 self._flush()
+        if batch.folded:
+            self._flush()
+            self._add_folded(batch.folded)
         for event in batch.process_events:
             if isinstance(event, Exit) and event.is_last and event.task:
                 self._ending.append(event.task.pid)
@@ -94,6 +98,19 @@ class FilePatterns:
             if chunk.owner.size:
                 self._count(chunk)
         self._forget_ended()
+
+    def _add_folded(self, folded: Sequence[Folded]) -> None:
+        """Lost accesses count by what is known of them: how many, how they ended, how much they moved."""
+        for lost in folded:
+            kind = kind_of(lost.access.opcode)
+            if kind is None or not lost.access.raw_file_id:
+                continue
+            file_ids, path_ids = np.array([[lost.access.raw_file_id], [lost.access.path_id]], np.uint32)
+            owner = self._files.numbers(file_ids, path_ids, self._tables) * KINDS + kind
+            self._totals.reserve(len(self._files) * KINDS)
+            self._totals.span(owner, np.array([lost.first_ns]), np.zeros(1, np.int64))
+            self._totals.span(owner, np.array([lost.ts_ns]), np.zeros(1, np.int64))
+            self._totals.add(owner, {which: np.array([amount]) for which, amount in _amounts(lost).items()})
 
     def _count(self, chunk: Columns) -> None:
         """Everything that was tried."""
@@ -204,7 +221,7 @@ class FilePatterns:
             "fault_pattern_count": sums[Sum.PLACED, :, FAULT].tolist(),
             "fault_sequential_count": sums[Sum.SEQUENTIAL, :, FAULT].tolist(),
             "pages_is_upper_bound": (is_window | (granules[:, FAULT] > self._page_size)).tolist(),
-            "pages_is_lower_bound": (is_window | (sums[Sum.LONE, :, FAULT] > 0)).tolist(),
+            "pages_is_lower_bound": (is_window | (sums[[Sum.LONE, Sum.FOLDED], :, FAULT].max(axis=0) > 0)).tolist(),
             "reread_ratio": _ratio(sums[Sum.PLACED_BYTES, :, READ], unions[:, READ]),
             "unique_granule": granules[:, [READ, WRITE]].max(axis=1).tolist(),
             "typical_size": _or_none(self._histograms.modes(owner_count).reshape(shape)[:, _SIZE]),
@@ -216,6 +233,7 @@ class FilePatterns:
             "unfinished_count": sums[Sum.UNFINISHED].sum(axis=1).tolist(),
             "no_result_count": sums[Sum.NO_RESULT].sum(axis=1).tolist(),
             "longest_unfinished_ns": _or_none(np.where(longest_ns > 0, longest_ns, -1)),
+            "folded_count": sums[Sum.FOLDED].sum(axis=1).tolist(),
             "inexact_offsets": sums[Sum.SHARED].sum(axis=1).tolist(),
             "process_count": self._cursors.process_counts(file_count).tolist(),
             "first_ns": self._totals.first_ns[:owner_count].reshape(shape).min(axis=1).tolist(),
@@ -234,6 +252,18 @@ class FilePatterns:
         was_touched = attempts.sum(axis=(0, 2)) > 0
         values = compress(zip(*columns.values(), strict=True), was_touched.tolist())
         return [FileRow(**dict(zip(columns, row, strict=True))) for row in values]
+
+
+def _amounts(lost: Folded) -> dict[Sum, int]:
+    marks, count = lost.access.raw_marks, lost.count
+    if marks & Mark.UNFINISHED:
+        return {Sum.FOLDED: count, Sum.UNFINISHED: count}
+    if marks & NO_RESULT:
+        return {Sum.FOLDED: count, Sum.NO_RESULT: count}
+    if lost.access.raw_ret < 0:
+        return {Sum.FOLDED: count, Sum.FAILED: count}
+    is_major = count if marks & Mark.IS_MAJOR else 0
+    return {Sum.FOLDED: count, Sum.COUNT: count, Sum.BYTES: lost.size_ret or 0, Sum.MAJOR: is_major}
 
 
 def _or_none(values: Ints) -> list[int | None]:

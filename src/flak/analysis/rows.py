@@ -55,6 +55,7 @@ class FileRow:
     unfinished_count: int  # … that had not returned when tracing stopped
     longest_unfinished_ns: int | None  # the age of the oldest of these
     no_result_count: int  # … that were interrupted, or whose result was not seen
+    folded_count: int  # reads, writes and faults that were lost: in the counts and bytes, and in no other figure
     inexact_offsets: int  # accesses whose shared file position somebody else moved meanwhile
     process_count: int
     first_ns: int  # start of the first access, CLOCK_BOOTTIME

@@ -23,7 +23,8 @@ READ, WRITE, FAULT = range(3)
 _KIND_BITS = 2
 KINDS = 1 << _KIND_BITS
 
-_NO_RESULT = Mark.UNFINISHED | Mark.RESULT_UNKNOWN | Mark.INTERRUPTED | Mark.ATTACHED
+NO_RESULT = int(Mark.UNFINISHED | Mark.RESULT_UNKNOWN | Mark.INTERRUPTED | Mark.ATTACHED)
+"""Marks of accesses that did not return to their program, or are none."""
 _RESTART = range(-512, -517, -1)  # ERESTARTSYS … ERESTART_RESTARTBLOCK: the kernel's own, the program never sees them
 
 
@@ -37,6 +38,12 @@ def _kinds() -> NDArray[np.int8]:
 
 
 _KIND_OF_OP = _kinds()
+
+
+def kind_of(op: int) -> int | None:
+    """READ, WRITE, FAULT; None for what moves no data."""
+    kind = int(_KIND_OF_OP[op])
+    return None if kind < 0 else kind
 
 
 @dataclass(slots=True)
@@ -65,7 +72,7 @@ class Columns:
     @property
     def has_result(self) -> Flags:
         """Faults, and calls that returned to the program."""
-        is_untold = (self.marks & int(_NO_RESULT)) != 0
+        is_untold = (self.marks & NO_RESULT) != 0
         is_restart = (self.ret <= _RESTART.start) & (self.ret > _RESTART.stop)
         returned: Flags = ~(is_untold | is_restart) | (self.kind == FAULT)
         return returned

@@ -30,6 +30,7 @@ class Sum(IntEnum):
     FAILED = 10
     UNFINISHED = 11  # mark unfinished
     NO_RESULT = 12  # interrupted, or the result was not seen
+    FOLDED = 13  # lost, and in the sums above: place, order and duration are not known
 
 
 class Totals:

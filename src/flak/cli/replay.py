@@ -45,7 +45,7 @@ def _show(recording: Recording, viewer: Viewer) -> bool:
     for last in recording.batches():
         hidden += 0 if has_processes else len(last.process_events)
         if viewer.has_lines:
-            events = recording.decoder.decode(last)
+            events = [*recording.decoder.decode(last), *last.folded]
             if not viewer.show([e for e in events if has_processes or e.via != "sched"]):
                 return False
         viewer.count(last, recording.tables)
