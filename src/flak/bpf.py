@@ -32,6 +32,11 @@ _log: list[str] = []
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.vsnprintf.argtypes = [ctypes.c_void_p, c_size_t, ctypes.c_char_p, ctypes.c_void_p]
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+_CAPABILITY_VERSION_3 = 0x20080522  # <linux/capability.h>
+_CALLING_THREAD = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+_CAPABILITY_SETS = struct.Struct("=6I")  # effective, permitted, inheritable: the low words, then the high ones
 
 
 @_libbpf.PRINT_FN  # type: ignore[untyped-decorator]
@@ -514,3 +519,26 @@ def _last_lines(log: str, count: int = 12) -> str:
         f"  … {len(lines) - count} lines of log before this (FLAK_DEBUG=1 shows them)\n" if len(lines) > count else ""
     )
     return head + "\n".join(f"  {line}" for line in lines[-count:])
+
+
+# What Python's os module does not offer; used by privileges.
+
+
+def prctl(option: int, argument: int) -> None:
+    """prctl(2) with one argument; what the kernel refuses is left as it is."""
+    _libc.prctl(option, argument, 0, 0, 0)
+
+
+def permitted_capabilities() -> int:
+    """The calling thread's permitted capabilities, a bit each (capget(2)); 0 where that is not known."""
+    sets = ctypes.create_string_buffer(_CAPABILITY_SETS.size)
+    if _libc.capget(_CALLING_THREAD, sets):
+        return 0
+    words = _CAPABILITY_SETS.unpack(sets.raw)
+    return int(words[1] | words[4] << 32)
+
+
+def limit_capabilities(kept: int) -> None:
+    """Make these the calling thread's effective and permitted capabilities (capset(2))."""
+    low, high = kept & 0xFFFF_FFFF, kept >> 32
+    _libc.capset(_CALLING_THREAD, _CAPABILITY_SETS.pack(low, low, 0, high, high, 0))

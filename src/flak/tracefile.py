@@ -66,7 +66,6 @@ class Writer:
         its header; a symbolic link is replaced, not followed.
     header: what the run says about itself, as JSON; the entries that describe the format are added.
     max_size: bytes at which rounds are refused; the footer of a few KiB comes on top.
-    owner: user and group number the file is given to.
 
     `size` is bytes written, `is_full` says that `max_size` refused a round, `unwritten` counts the accesses and process
     events of rounds that were refused or could not be written.
@@ -81,7 +80,6 @@ class Writer:
         *,
         force: bool = False,
         max_size: int | None = None,
-        owner: tuple[int, int] | None = None,
     ) -> None:
         self.path = Path(path)
         self.size = 0
@@ -92,7 +90,7 @@ class Writer:
         described = _json_of({**header, **_format_entries()})
         preamble = _frame(_PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(described)), described)
         try:
-            self._fd = _create(self.path, preamble, force=force, owner=owner)
+            self._fd = _create(self.path, preamble, force=force)
         except FileExistsError:
             raise OutputError(f"{self.path} exists already", "--force replaces it") from None
         except OSError as error:
@@ -198,7 +196,7 @@ class Writer:
         self.unwritten += sum(map(count_accesses, spans)) + count_process_events(meta)
 
 
-def _create(path: Path, preamble: Sequence[Buffer], *, force: bool, owner: tuple[int, int] | None) -> int:
+def _create(path: Path, preamble: Sequence[Buffer], *, force: bool) -> int:
     """A new file with its header; its descriptor. Raises OSError, and OutputError for what must not be replaced."""
     if force:
         if not _is_replaceable(path):
@@ -208,8 +206,6 @@ def _create(path: Path, preamble: Sequence[Buffer], *, force: bool, owner: tuple
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd, name = os.open(path, flags, 0o600), os.fspath(path)
     try:
-        if owner:
-            os.fchown(fd, *owner)
         _write_all(fd, preamble, 0)
         if force:
             Path(name).rename(path)

@@ -163,6 +163,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
         made: list[FakeSession] = []  # noqa: RUF012 - one list per test is the point
 
     monkeypatch.setattr("flak.cli.live.Session", Fake)
+    monkeypatch.setattr("flak.cli.live.shed", lambda user: None)  # it would be the tests' own privileges
     monkeypatch.setattr("flak.preflight.host", list)  # what this machine lacks is no concern of these tests
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "FLAK_DEBUG", "FLAK_BUFFER_SIZE", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)

@@ -22,7 +22,7 @@ LAYERS = [
     {"wire", "jsontext", "notes", "terminal", "_libbpf", "_skeleton", "cgroups", "comms", "target"},
     {"bpf", "containers", "filters", "lines", "selection", "analysis"},
     {"probes", "columns", "drain", "folded", "tally", "tracefile", "watch"},
-    {"pending", "preflight", "roster"},
+    {"pending", "preflight", "privileges", "roster"},
     {"session"},
     {"sinks", "report", "trial"},
     {"cli"},

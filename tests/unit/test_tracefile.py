@@ -350,21 +350,6 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path, force: bool) -> None:
         Writer(tmp_path / "none" / "run.flak", {}, force=force)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("force", [False, True])
-def test_the_file_belongs_to_whom_it_is_for(path: Path, force: bool) -> None:
-    Writer(path, {}, force=force, owner=(1234, 4321)).close()
-    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root can give files to anybody")
-@pytest.mark.parametrize("force", [False, True])
-def test_a_file_that_cannot_be_given_away_is_not_left_behind(path: Path, force: bool) -> None:
-    with pytest.raises(OutputError, match="cannot create"):
-        Writer(path, {}, force=force, owner=(0, 0))
-    assert list(path.parent.iterdir()) == []
-
-
 # --- no room
 
 

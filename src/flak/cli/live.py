@@ -20,8 +20,9 @@ from flak.cli.replay import view
 from flak.cli.request import Capture, Display
 from flak.cli.viewing import Viewer
 from flak.errors import FlakError, TargetError, UsageError
+from flak.privileges import shed
 from flak.session import Session
-from flak.target import FAILED_BEFORE_EXEC, NOT_EXECUTABLE, NOT_FOUND, invoking_owner, run_as
+from flak.target import FAILED_BEFORE_EXEC, NOT_EXECUTABLE, NOT_FOUND, run_as
 from flak.tracefile import Writer, open_recording
 
 __all__ = ["record", "trace"]
@@ -59,7 +60,7 @@ def record(capture: Capture, path: Path, *, force: bool, max_size: int | None, c
         check_creatable(path, force=force)
 
     def write(session: Session) -> None:
-        with Writer(path, session.header(), force=force, owner=invoking_owner(), max_size=max_size) as writer:
+        with Writer(path, session.header(), force=force, max_size=max_size) as writer:
             try:
                 session.record(writer)
             except FlakError:  # a recording that could not be finished says what it lacks
@@ -98,6 +99,7 @@ def _run(capture: Capture, console: Console, body: Callable[[Session], None]) ->
             stack.enter_context(stopping(session.stop))
             stack.enter_context(session)
         _announce(session, capture, console)
+        shed(run_as())
         try:
             body(session)
         except FlakError as error:

@@ -63,13 +63,24 @@ def streams(output: str | None, *, usual: int, has_lines: bool, force: bool) -> 
 
 
 def check_creatable(path: Path, *, force: bool) -> None:
-    """OutputError where a file could not be created now: to be asked before something is started that must not fail."""
-    if os.path.lexists(path) and not force:
-        raise OutputError(f"{path} exists", "overwrite it with --force, or choose another name")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: {path.parent} is no folder")
-    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
-        raise OutputError(f"cannot write {path}: not permitted to write in {path.parent}")
+    """OutputError where a file could not be created now, by the user who called sudo if there is one.
+
+    To be asked before something is started that must not fail.
+    """
+    with _acting_as(invoking_owner()):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        else:
+            if not force:
+                raise OutputError(f"{path} exists", "overwrite it with --force, or choose another name")
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: {path.parent} is no folder")
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+            raise OutputError(f"cannot write {path}: not permitted to write in {path.parent}")
 
 
 def _flags(path: Path, force: bool) -> int:
