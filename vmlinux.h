@@ -151,12 +151,26 @@ struct path {
 	struct dentry *dentry;
 };
 
-struct address_space;
+struct xarray {
+	void *xa_head;
+};
+
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+};
+
+struct address_space {
+	struct xarray i_pages;
+};
+
+enum pageflags { PG_uptodate = 3 };
 
 struct file {
 	unsigned int f_mode;
 	unsigned int f_flags;
 	struct path f_path;
+	struct address_space *f_mapping;
 	loff_t f_pos;
 };
 
@@ -199,8 +213,11 @@ struct maple_arange_64 {
 	void *slot[10];
 };
 
+struct task_struct;
+
 struct mm_struct {
 	struct maple_tree mm_mt;
+	struct task_struct *owner;
 	unsigned long arg_start;
 };
 
@@ -297,6 +314,7 @@ struct task_struct {
 struct kiocb {
 	struct file *ki_filp;
 	loff_t ki_pos;
+	int ki_flags;
 };
 
 struct io_uring_task {

@@ -68,6 +68,12 @@ static __always_inline bool is_writing_iocb(u32 command)
 	return command == AIO_CMD_PWRITE || command == AIO_CMD_PWRITEV;
 }
 
+static __always_inline bool appends(u64 file, u32 rw_flags)
+{
+	return !(rw_flags & RWF_NOAPPEND) &&
+	       (rw_flags & RWF_APPEND || kread(kcast(struct file, file), f_flags) & O_APPEND);
+}
+
 /* What an iocb asks for. Its descriptor still is the program's when it is submitted. */
 static __always_inline void describe_iocb(struct task_state *state, struct pending_request *request,
 					  struct user_iocb *iocb)
@@ -79,10 +85,9 @@ static __always_inline void describe_iocb(struct task_state *state, struct pendi
 	request->cookie = iocb->aio_data;
 	request->op = OP_OF_IOCB(command);
 	request->fd = iocb->aio_fildes;
-	request->is_told = true;
 	request->kind = command == AIO_CMD_FSYNC || command == AIO_CMD_FDSYNC ? REQUEST_SYNC : REQUEST_TRANSFER;
 	if (file && ref_of_file(state, file, &ref)) {
-		request->kind = REQUEST_UNWANTED;
+		request->is_unwanted = true;
 		return;
 	}
 	request->file_id = ref.file_id;
@@ -94,7 +99,7 @@ static __always_inline void describe_iocb(struct task_state *state, struct pendi
 	if (file && (ref.mode & S_IFMT) != S_IFREG && (ref.mode & S_IFMT) != S_IFBLK)
 		return; /* a stream has no offset */
 	request->file_offset = iocb->aio_offset;
-	if (file && is_writing_iocb(command) && kread(kcast(struct file, file), f_flags) & O_APPEND) {
+	if (file && is_writing_iocb(command) && appends(file, iocb->aio_rw_flags)) {
 		/* Where it was appended stands in the kernel's own copy, out of reach. */
 		request->marks |= FLAK_MARK_OFFSET_FROM_SIZE;
 		request->arg_offset = iocb->aio_offset;
@@ -104,48 +109,61 @@ static __always_inline void describe_iocb(struct task_state *state, struct pendi
 	}
 }
 
-/* Sends a request whose result nobody told, and gives its slot back. */
-static __always_inline void end_untold(struct pending_request *request, u64 now)
+/* Takes into a request what the iocb at that address asks for. False: it is none that FLAK knows. */
+static __always_inline bool take_iocb(struct pending_request *request, struct user_iocb *iocb, u64 now, u32 marks)
 {
-	if (request->kind != REQUEST_UNWANTED) {
-		request->marks |= FLAK_MARK_RESULT_UNKNOWN;
-		send_request(request, 0, now);
-	}
-	drop_request(request);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state = state_of(task);
+
+	if (!state)
+		return false;
+	request->task_id = task_id_of(task, state);
+	request->process = state->process;
+	request->start_ns = now;
+	request->marks = marks;
+	describe_iocb(state, request, iocb);
+	request->owner = kaddr(task, struct task_struct, mm);
+	return true;
 }
 
-/* Index of a slot with what the iocb at that address asks for, −1: none. */
+/* A slot for the iocb at that address, which is being submitted. Without one it is put together when it completes. */
 __noinline int begin_iocb(u64 address, u64 now, u32 marks)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state = state_of(task);
 	struct pending_request *request;
 	struct user_iocb iocb = {};
-	int at;
 
 	if (!state)
-		return -1;
+		return 0;
 	if (bpf_probe_read_user(&iocb, sizeof(iocb), (void *)address)) {
 		state->has_unread_iocb =
 			true; /* its page is not there; the kernel will have brought it in by the end */
-		return -1;
+		return 0;
 	}
 	if (!is_decoded_iocb(iocb.aio_lio_opcode))
-		return -1;
-	at = take_request(address);
-	request = request_at(at);
-	if (!request) {
-		count(matched);
-		count(lost_state_full);
-		return -1;
-	}
-	request->task_id = task_id_of(task, state);
-	request->process = state->process;
-	request->start_ns = now;
-	request->marks = marks;
-	describe_iocb(state, request, &iocb);
-	request->owner = kaddr(task, struct task_struct, mm);
-	return at;
+		return 0;
+	request = request_at(take_request(address, kaddr(task, struct task_struct, mm)));
+	if (request && !take_iocb(request, &iocb, now, marks))
+		drop_request(request);
+	return 0;
+}
+
+/* Sends the record of an iocb that completed and that no slot holds: it was submitted before tracing began, or with others
+ * than fit. The iocb may still say what it was.
+ */
+__noinline int send_late_iocb(u64 address, s64 result, u64 now)
+{
+	struct pending_request *request = other_request(LATE_REQUEST);
+	struct user_iocb iocb = {};
+
+	if (!request || bpf_probe_read_user(&iocb, sizeof(iocb), (void *)address) ||
+	    !is_decoded_iocb(iocb.aio_lio_opcode))
+		return 0;
+	clear_request(request);
+	if (take_iocb(request, &iocb, now, FLAK_MARK_NO_ENTER) && !request->is_unwanted)
+		send_request(request, result, now);
+	return 0;
 }
 
 static long submit_iocb(u32 index, void *context)
@@ -159,8 +177,10 @@ static long submit_iocb(u32 index, void *context)
 	before = request_at(find_request(address, walk->mm));
 	if (before && walk->is_end) /* known from the beginning */
 		return 0;
-	if (before)
-		end_untold(before, walk->now);
+	if (before) {
+		end_unseen(before, walk->now);
+		drop_request(before);
+	}
 	begin_iocb(address, walk->now, walk->marks);
 	return 0;
 }
@@ -177,7 +197,9 @@ static long refuse_iocb(u32 index, void *context)
 	request = request_at(find_request(address, walk->mm));
 	if (!request)
 		return 0;
-	if (walk->ret < 0 && !index && request->kind != REQUEST_UNWANTED)
+	if (!claim_request(request, address))
+		return 0;
+	if (walk->ret < 0 && !index && !request->is_unwanted)
 		send_request(request, walk->ret, walk->now);
 	drop_request(request);
 	return 0;
@@ -189,17 +211,18 @@ static long complete_iocb(u32 index, void *context)
 	struct aio_walk *walk = context;
 	struct pending_request *request;
 	struct user_event event;
-	int at;
 
 	if (bpf_probe_read_user(&event, sizeof(event), (void *)(walk->array + (u64)index * sizeof(event))))
 		return 1;
-	at = find_request(event.obj, walk->mm);
-	if (at < 0) /* submitted before tracing began: the iocb may still say what it was */
-		at = begin_iocb(event.obj, walk->now, FLAK_MARK_NO_ENTER);
-	request = request_at(at);
-	if (!request)
+	request = request_at(find_request(event.obj, walk->mm));
+	if (!request) {
+		if (!is_stopping)
+			send_late_iocb(event.obj, event.res, walk->now);
 		return 0;
-	if (request->cookie == event.data && request->kind != REQUEST_UNWANTED)
+	}
+	if (!claim_request(request, event.obj))
+		return 0;
+	if (request->cookie == event.data && !request->is_unwanted)
 		send_request(request, event.res, walk->now);
 	drop_request(request);
 	return 0;
@@ -212,19 +235,33 @@ int enter_aio(struct task_state *state, long nr)
 	struct pt_regs *regs = regs_of(task);
 	struct aio_walk walk = {
 		.array = ARG3(regs), .mm = kaddr(task, struct task_struct, mm), .now = bpf_ktime_get_boot_ns()};
-	u64 size = ARG2(regs);
+	s64 size = ARG2(regs);
 
 	if (!state)
 		return 0;
 	state->nr = nr;
 	state->op = FLAK_OP_NONE;
 	state->has_unread_iocb = false;
-	bpf_loop(size < AIO_MAX_BATCH ? size : AIO_MAX_BATCH, submit_iocb, &walk, 0);
+	if (size > 0)
+		bpf_loop(size < AIO_MAX_BATCH ? size : AIO_MAX_BATCH, submit_iocb, &walk, 0);
 	return 0;
 }
 
-/* io_submit, io_getevents or io_pgetevents ends. */
-int exit_aio(struct task_state *state, u32 op, long ret)
+/* io_getevents or io_pgetevents ends. */
+int exit_aio_events(u32 unused, long ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = regs_of(task);
+	struct aio_walk walk = {
+		.array = ARG4(regs), .mm = kaddr(task, struct task_struct, mm), .now = bpf_ktime_get_boot_ns()};
+
+	if (ret > 0)
+		bpf_loop(ret < AIO_MAX_BATCH ? ret : AIO_MAX_BATCH, complete_iocb, &walk, 0);
+	return 0;
+}
+
+/* io_submit ends. */
+int exit_aio(struct task_state *state, long ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = regs_of(task);
@@ -232,22 +269,16 @@ int exit_aio(struct task_state *state, u32 op, long ret)
 				.mm = kaddr(task, struct task_struct, mm),
 				.now = bpf_ktime_get_boot_ns(),
 				.ret = ret};
-	u64 size = ARG2(regs);
+	s64 size = ARG2(regs);
 
 	if (!state)
 		return 0;
-	if (op == FLAK_NR_AIO_EVENTS) {
-		walk.array = ARG4(regs);
-		if (ret > 0)
-			bpf_loop(ret < AIO_MAX_BATCH ? ret : AIO_MAX_BATCH, complete_iocb, &walk, 0);
-		return 0;
-	}
 	if (size > AIO_MAX_BATCH)
 		size = AIO_MAX_BATCH;
 	if (state->nr != syscall_nr(regs) || state->has_unread_iocb) { /* its beginning was not seen */
 		walk.marks = FLAK_MARK_NO_ENTER;
 		walk.is_end = state->nr == syscall_nr(regs);
-		if (ret > 0)
+		if (ret > 0 && !is_stopping)
 			bpf_loop(ret < AIO_MAX_BATCH ? ret : AIO_MAX_BATCH, submit_iocb, &walk, 0);
 		if (!walk.is_end)
 			return 0;

@@ -317,15 +317,64 @@ static __always_inline u16 blocked_op(struct task_struct *task, struct task_stat
 
 	if (state && state->nr >= 0)
 		return state->nr == nr ? state->op : FLAK_OP_NONE;
+	if (state && state->has_entered) /* it began when the enter hook was off already */
+		return FLAK_OP_NONE;
 	if (nr < 0 || nr >= FLAK_MAX_SYSCALLS || !is_decoded(nr) || !is_asleep(task) || is_compat(task))
 		return FLAK_OP_NONE;
 	return op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 }
 
+/* A step down the tree of a file's pages, as xas_descend() does (include/linux/xarray.h). */
+struct page_walk {
+	u64 entry;
+	u64 index;
+};
+
+static long page_step(u32 level, void *context)
+{
+	struct page_walk *walk = context;
+	u64 node = walk->entry - 2;
+	u64 slots = node + bpf_core_field_offset(struct xa_node, slots);
+	u64 offset = walk->index >> kread(kcast(struct xa_node, node), shift) & 63;
+
+	walk->entry = load_u64(slots + offset * 8);
+	if ((walk->entry & 3) == 2 &&
+	    walk->entry < 256) /* a sibling: the page is large, and stands in an earlier slot */
+		walk->entry = load_u64(slots + (walk->entry >> 2 & 63) * 8);
+	return (walk->entry & 3) != 2 || walk->entry <= 4096;
+}
+
+/*
+ * Whether an address of another program can be read without waiting for a file: it is in memory of no file, or the file's
+ * page is there and up to date. Whoever reads holds the program's mmap_lock while the kernel brings the page in, so to wait
+ * for a server that does not answer would stop the program.
+ */
+static __always_inline bool is_resident(u64 mm, u64 addr)
+{
+	u64 vma = find_mapping(mm, addr);
+	u64 file = vma ? kaddr(vma, struct vm_area_struct, vm_file) : 0;
+	struct page_walk walk;
+
+	if (!file)
+		return vma;
+	walk.index = offset_in_mapping(vma, addr) >> page_shift;
+	walk.entry = kaddr(kaddr(file, struct file, f_mapping), struct address_space, i_pages.xa_head);
+	if ((walk.entry & 3) == 2 && walk.entry > 4096) {
+		if (walk.index >> kread(kcast(struct xa_node, walk.entry - 2), shift) > 63)
+			return false; /* behind the last page */
+		bpf_loop(11, page_step, &walk, 0);
+	} else if (walk.index) {
+		return false;
+	}
+	/* A number in place of a page is one that was evicted. */
+	return walk.entry && !(walk.entry & 3) &&
+	       load_u64(walk.entry) >> bpf_core_enum_value(enum pageflags, PG_uptodate) & 1;
+}
+
 /*
  * Paths of blocked calls, before flak_pending: the string lies in the memory of a program that is not running, so it may
- * have to be brought in, which only a program that may sleep can do. It may even have to wait for the target's mmap_lock;
- * user space gives it little time.
+ * have to be mapped, which only a program that may sleep can do. It may even have to wait for the target's mmap_lock; user
+ * space gives it little time.
  */
 SEC("iter.s/task")
 int flak_claims(struct bpf_iter__task *ctx)
@@ -335,8 +384,8 @@ int flak_claims(struct bpf_iter__task *ctx)
 	struct task_state *state;
 	struct pt_regs *regs;
 	u32 zero = 0, head;
+	u64 path, mm;
 	char *text;
-	u64 path;
 	u16 op;
 
 	if (!task || !own || !is_target(task))
@@ -352,12 +401,20 @@ int flak_claims(struct bpf_iter__task *ctx)
 	path = argument(regs, path_place(op));
 	if (!text || state->blocked_key == call_key(task, state))
 		return 0; /* known already */
-	/* Up to the end of the page, then the rest, which may not be there. What cannot be read is made zero. */
+	/* Up to the end of the page, then the rest, if there is a page. */
+	mm = kaddr(task, struct task_struct, mm);
 	head = FLAK_PATH_MAX - (path & (FLAK_PATH_MAX - 1));
-	if (head > FLAK_PATH_MAX || bpf_copy_from_user_task(text, head, (void *)path, task, 0))
+	if (head > FLAK_PATH_MAX || !mm || !is_resident(mm, path) ||
+	    bpf_copy_from_user_task(text, head, (void *)path, task, 0))
 		return 0;
-	if (head < FLAK_PATH_MAX)
-		bpf_copy_from_user_task(text + head, FLAK_PATH_MAX - head, (void *)(path + head), task, 0);
+	if (head < FLAK_PATH_MAX) {
+		if (is_resident(mm, path + head))
+			bpf_copy_from_user_task(text + head, FLAK_PATH_MAX - head, (void *)(path + head), task, 0);
+		else if (find_mapping(mm, path + head))
+			return 0;
+		else
+			text[head] = 0;
+	}
 	state->blocked_claim =
 		intern_claim(0,
 			     state->nr >= 0 ? state->base_path_id
@@ -376,8 +433,9 @@ static __always_inline bool take_blocked_call(struct task_struct *task, struct t
 
 	own->op = op;
 	own->nr = -1;
-	own->marks = FLAK_MARK_ATTACHED | FLAK_MARK_NO_ENTER;
-	own->enter_ns = attached_ns;
+	/* Without the enter hook no call is seen to begin: this one may have done so a moment ago. */
+	own->marks = FLAK_MARK_NO_ENTER | (sees_enter ? FLAK_MARK_ATTACHED : 0);
+	own->enter_ns = sees_enter ? attached_ns : bpf_ktime_get_boot_ns();
 	own->file = 0;
 	own->file_id = 0;
 	own->path_id = 0;
@@ -482,6 +540,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 	u64 now, age_ns, bytes;
 	bool is_ours;
 	u32 task_id;
+	s32 seen_nr;
 	u16 op;
 
 	if (!task || !own)
@@ -495,7 +554,8 @@ int flak_pending(struct bpf_iter__task *ctx)
 		return 0;
 	regs = regs_of(task);
 	op = blocked_op(task, state, regs);
-	if (op != FLAK_OP_NONE && state && state->nr >= 0) {
+	seen_nr = state ? state->nr : -1;
+	if (op != FLAK_OP_NONE && seen_nr >= 0) {
 		if (!take_seen_call(own, state))
 			return 0;
 	} else if (op != FLAK_OP_NONE) {
@@ -507,7 +567,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 	}
 	if (op != FLAK_OP_NONE && is_path_op(op) && !own->path_id && state->blocked_key == call_key(task, state))
 		own->path_id = state->blocked_claim;
-	if (op != FLAK_OP_NONE && state->nr < 0 && blocked_op(task, state, regs) != op)
+	if (op != FLAK_OP_NONE && seen_nr < 0 && blocked_op(task, state, regs) != op)
 		return 0; /* it has returned meanwhile, and its registers with it */
 
 	now = bpf_ktime_get_boot_ns();
@@ -523,6 +583,8 @@ int flak_pending(struct bpf_iter__task *ctx)
 		bpf_seq_write(ctx->meta->seq, &told, sizeof(told));
 		return 0;
 	}
+	if (op != FLAK_OP_NONE && seen_nr >= 0 && __sync_val_compare_and_swap(&state->nr, seen_nr, -1) != seen_nr)
+		return 0; /* it has returned meanwhile, and is recorded */
 	/* What a vector asks for is read when the call returns: not known here, so it passes for large enough. */
 	bytes = own->op <= FLAK_OP_PWRITEV2 && own->size_req == FLAK_NONE ? FLAK_NONE - 1 : own->size_req;
 	if (own->op == FLAK_OP_FAULT)
@@ -534,52 +596,68 @@ int flak_pending(struct bpf_iter__task *ctx)
 	access = reserve_call(task_id, own, 0, now);
 	if (!access)
 		return 0;
-	access->latency_ns = age_ns;
+	access->latency_ns = own->marks & FLAK_MARK_NO_ENTER && !sees_enter ? FLAK_NONE : age_ns;
 	bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 	return 0;
+}
+
+/* Has a request ended without a word? Those of a ring go with it; an iocb's program may have seen the end, in memory. */
+static __always_inline bool may_have_ended(struct pending_request *request)
+{
+	return request->is_silent || !is_io_uring(request) || overflowed_rings & overflow_bit(request->owner);
+}
+
+/* The program of an iocb has ended, and its requests with it. */
+static __always_inline bool has_ended(struct pending_request *request)
+{
+	u64 owner;
+
+	if (!bpf_core_field_exists(struct mm_struct, owner))
+		return false;
+	owner = kaddr(request->owner, struct mm_struct, owner);
+	return !owner || kread(kcast(struct task_struct, owner), tgid) != request->process >> 32;
 }
 
 /* The same of requests. */
 SEC("iter/bpf_map_elem")
 int flak_requests(struct bpf_iter__bpf_map_elem *ctx)
 {
+	struct pending_request *request, *copy = other_request(COPIED_REQUEST);
 	struct flak_access told = {};
-	struct pending_request *request;
 	u32 *index = ctx->key;
-	u64 key, now;
+	u64 key, now = bpf_ktime_get_boot_ns();
+	bool is_gone;
 
-	if (!index)
+	request = index ? request_at(*index & (REQUEST_SLOTS - 1)) : NULL;
+	if (!request || !copy || request->key <= REQUEST_BUSY || !request->owner || request->is_unwanted)
 		return 0;
-	request = request_at(*index & (REQUEST_SLOTS - 1));
-	if (!request || !request->key || !request->owner || request->kind == REQUEST_UNWANTED)
+	if (tells_hung && (request->is_silent || now - request->start_ns < hung_ns))
 		return 0;
 	key = request->key;
-	now = bpf_ktime_get_boot_ns();
-	if (is_io_uring(request) && request->is_told && locate_request(request))
+	if (!tells_hung && __sync_val_compare_and_swap(&request->key, key, REQUEST_BUSY) != key)
+		return 0; /* it has ended meanwhile, and is recorded */
+	__builtin_memcpy(copy, request, sizeof(*copy));
+	copy->key = key;
+	is_gone = is_io_uring(copy) ? !locate_request(copy) : has_ended(copy);
+	if (copy->kind == REQUEST_SPLICE)
+		show_source(copy);
+	if (copy->is_unwanted)
 		return 0;
 	if (!tells_hung) {
-		if (request->kind == REQUEST_SPLICE)
-			show_source(request);
-		request->marks |= request->is_told ? FLAK_MARK_UNFINISHED : FLAK_MARK_RESULT_UNKNOWN;
-		if (!is_io_uring(request)) /* it may have ended, and the program have seen it in the ring itself */
-			request->marks |= FLAK_MARK_RESULT_UNKNOWN;
-		send_request(request, 0, now);
+		if (is_gone || may_have_ended(copy))
+			copy->marks |= FLAK_MARK_RESULT_UNKNOWN;
+		if (!is_gone && !copy->is_silent && !(overflowed_rings & overflow_bit(copy->owner)))
+			copy->marks |= FLAK_MARK_UNFINISHED;
+		send_request(copy, 0, now);
 		return 0;
 	}
-	if (now - request->start_ns < hung_ns || !request->is_told ||
-	    is_unwanted_path(request->path_id ?: request->claim_id))
+	if (is_gone || is_unwanted_path(copy->path_id ?: copy->claim_id))
 		return 0;
-	fill_request(&told, request, 0, now - request->start_ns);
-	if (request->kind == REQUEST_SPLICE) {
-		told.file_offset = request->source.file_offset;
-		told.file_id = request->source.file_id;
-		told.path_id = request->source.path_id;
-		told.fd = request->source.fd;
-	}
-	told.task_id = request->task_id;
-	told.path_id = told.path_id ?: request->claim_id;
-	told.marks |= FLAK_MARK_UNFINISHED | FLAK_MARK_HUNG;
-	if (*(volatile u64 *)&request->key == key && *(volatile u64 *)&request->owner)
+	fill_request(&told, copy, 0, now - copy->start_ns);
+	told.task_id = copy->task_id;
+	told.path_id = told.path_id ?: copy->claim_id;
+	told.marks |= FLAK_MARK_UNFINISHED | FLAK_MARK_HUNG | (may_have_ended(copy) ? FLAK_MARK_RESULT_UNKNOWN : 0);
+	if (*(volatile u64 *)&request->key == key && *(volatile u64 *)&request->start_ns == copy->start_ns)
 		bpf_seq_write(ctx->meta->seq, &told, sizeof(told));
 	return 0;
 }

@@ -183,10 +183,8 @@ static __always_inline void exit_transfer(struct task_struct *task, struct task_
 }
 
 /* Starts a call: what it is, on which file, from where. */
-static __always_inline void enter_call(struct task_struct *task, struct task_state *state, struct pt_regs *regs,
-				       long nr, u16 op)
+static __always_inline void enter_call(struct task_struct *task, struct task_state *state, struct pt_regs *regs, u16 op)
 {
-	state->nr = nr;
 	state->op = op;
 	state->marks = 0;
 	state->file = 0;
@@ -217,7 +215,7 @@ __noinline int enter_late(struct task_state *state, long nr, u64 now)
 
 	if (!state)
 		return 0;
-	enter_call(task, state, regs_of(task), nr, op);
+	enter_call(task, state, regs_of(task), op);
 	state->enter_ns = now;
 	state->marks |= FLAK_MARK_NO_ENTER;
 	return 0;
@@ -283,9 +281,12 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 			enter_aio(state, nr);
 		return 0;
 	}
-	enter_call(task, state, regs, nr, op);
+	state->nr = -1; /* whoever looks on sees all of the call or none of it */
+	enter_call(task, state, regs, op);
 	state->has_entered = true;
 	state->enter_ns = bpf_ktime_get_boot_ns();
+	barrier();
+	state->nr = nr;
 	return 0;
 }
 
@@ -319,13 +320,14 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		return 0;
 	if (op >= FLAK_NOT_DECODED) {
 		count_undecoded(op);
-		if (traces_aio && (op == FLAK_NR_AIO || op == FLAK_NR_AIO_EVENTS))
-			exit_aio(state_of(task), op, ret);
+		if (traces_aio && op == FLAK_NR_AIO)
+			exit_aio(state_of(task), ret);
+		else if (traces_aio && op == FLAK_NR_AIO_EVENTS)
+			exit_aio_events(0, ret);
 		return 0;
 	}
 	state = state_of(task);
 	if (!state) {
-		count(matched);
 		count(lost_state_full);
 		return 0;
 	}
@@ -337,6 +339,8 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		/* The task's calls were seen to begin before: this one never ran (seccomp), and a number is no result. */
 		if (state->has_entered && ret > 0 && !judges_tasks)
 			state->marks |= FLAK_MARK_RESULT_UNKNOWN;
+	} else if (is_stopping && __sync_val_compare_and_swap(&state->nr, (s32)nr, -1) != (s32)nr) {
+		return 0; /* recorded as unfinished meanwhile */
 	}
 	if (state->op == FLAK_OP_NONE)
 		; /* of no interest */

@@ -20,7 +20,8 @@ int enter_copy(struct task_state *state);
 int exit_copy(struct task_state *state, long ret, u64 now);
 /* aio.bpf.c: io_submit, io_getevents, io_pgetevents */
 int enter_aio(struct task_state *state, long nr);
-int exit_aio(struct task_state *state, u32 op, long ret);
+int exit_aio(struct task_state *state, long ret);
+int exit_aio_events(u32 unused, long ret);
 extern const volatile bool traces_aio;
 extern const volatile bool traces_io_uring;
 /* metadata.bpf.c: what looks for a path, or at a descriptor without moving its bytes */

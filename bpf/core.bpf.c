@@ -16,6 +16,7 @@ const volatile bool only_failed = false;
 const volatile u64 min_latency_ns = 0;
 const volatile u64 min_size = 0;
 
+const volatile bool sees_enter = false;	     /* calls are seen to begin: their durations are known */
 const volatile bool traces_faults = false;   /* one of the ways in faults.bpf.c is attached */
 const volatile bool traces_mappings = false; /* calls that map are of interest, and so is what exec maps */
 

@@ -11,6 +11,7 @@
 extern const volatile u32 page_shift;
 extern const volatile bool all_files;
 extern const volatile bool has_group_dead;
+extern const volatile bool sees_enter;
 extern const volatile bool traces_faults;
 extern const volatile bool traces_mappings;
 extern const volatile u8 op_of_nr[FLAK_MAX_SYSCALLS];

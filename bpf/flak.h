@@ -391,9 +391,9 @@ struct flak_counters {
 	__u64 lost_ring_full; /* accesses that did not: the ring was full */
 	__u64 meta_matched;   /* process events that passed the filter; equals their sequence numbers */
 	__u64 meta_submitted;
-	__u64 lost_meta_full;  /* process events that did not reach the meta ring */
-	__u64 lost_state_full; /* accesses without a task state to keep them in; matched, and a number is missing */
-	__u64 excluded_self;   /* FLAK's own calls that would have matched */
+	__u64 lost_meta_full;	     /* process events that did not reach the meta ring */
+	__u64 lost_state_full;	     /* accesses without a task state to keep them in: they take no number */
+	__u64 excluded_self;	     /* FLAK's own calls that would have matched */
 	__u64 not_decoded_compat32;  /* calls through the 32-bit entry, by system calls made */
 	__u64 not_decoded_gup_fault; /* faults without a record: MAP_POPULATE, get_user_pages */
 	__u64 not_decoded_io_uring;  /* io_uring_enter calls, where requests are not seen */

@@ -48,6 +48,17 @@ const volatile bool traces_io_uring = false;  /* the hooks are on */
 
 u64 undecoded_opcodes[FLAK_MAX_OPCODES] = {}; /* requests that are not decoded, by opcode */
 
+/*
+ * Rings that have had no room for a completion, by a bit of a hash: such a completion is not traced, so that what seems to
+ * be under way in them may have ended.
+ */
+u64 overflowed_rings = 0;
+
+static __always_inline u64 overflow_bit(u64 ring)
+{
+	return 1ULL << ((ring >> 6) * 0x9e3779b97f4a7c15ULL >> 58);
+}
+
 /* The low bits of a request's flags are those of its entry (include/uapi/linux/io_uring.h). */
 #define IOSQE_FIXED_FILE 0x1
 #define IOSQE_BUFFER_SELECT 0x20
@@ -121,6 +132,9 @@ const volatile u8 kind_of_opcode[FLAK_MAX_OPCODES] = {
 	[62] = REQUEST_IGNORED,	      /* pipe */
 };
 
+/* When a request is described. One that was refused has told nothing of what it asked for. */
+enum { REQUEST_SUBMITTED = 0, REQUEST_LATE = 1, REQUEST_REFUSED = 2 };
+
 static __always_inline u32 kind_of(u32 opcode)
 {
 	return opcode < FLAK_MAX_OPCODES ? kind_of_opcode[opcode & (FLAK_MAX_OPCODES - 1)] : REQUEST_UNKNOWN;
@@ -174,19 +188,22 @@ static __always_inline u64 submitter_of(u64 req)
 	return 0;
 }
 
-/* Ids of the file that a request names, as far as it holds one by now; −1: of a kind that is of no interest. */
-static __always_inline int take_file(struct task_state *state, struct pending_request *request, u64 file, u16 *mode)
+/* Ids of the file of a request, if it has one by now. −1: of a kind that is of no interest. */
+static __always_inline int take_file(struct task_state *state, struct pending_request *request, u64 file)
 {
 	struct file_ref ref = {};
 
 	if (!file)
 		return 0;
-	if (ref_of_file(state, file, &ref))
+	if (ref_of_file(state, file, &ref)) {
+		request->is_unwanted = true;
 		return -1;
+	}
+	request->is_unwanted = false;
 	request->file_id = ref.file_id;
 	request->path_id = ref.path_id;
 	request->marks |= ref.marks;
-	*mode = ref.mode;
+	request->is_stream = (ref.mode & S_IFMT) != S_IFREG && (ref.mode & S_IFMT) != S_IFBLK;
 	return 0;
 }
 
@@ -325,7 +342,7 @@ static __always_inline void describe_memory(struct task_state *state, struct pen
 	vma = find_mapping(current_mm(), request->addr);
 	file = vma ? kaddr(vma, struct vm_area_struct, vm_file) : 0;
 	if (!file || ref_of_mapped(state, file, &ref)) {
-		request->kind = REQUEST_UNWANTED;
+		request->is_unwanted = true;
 		return;
 	}
 	request->file_id = ref.file_id;
@@ -341,9 +358,10 @@ static __always_inline void describe_transfer(struct pending_request *request, u
 
 	request->file_offset = kread(rw, kiocb.ki_pos);
 	request->uses_position = request->file_offset == FLAK_NONE;
-	if (is_vector_opcode(opcode))
-		request->size_req = vector_size(kread(rw, addr), len);
-	else if (len || !(kread(request_of(req), flags) & IOSQE_BUFFER_SELECT))
+	if (is_vector_opcode(opcode)) {
+		if (!is_compat(bpf_get_current_task_btf())) /* theirs are half as large */
+			request->size_req = vector_size(kread(rw, addr), len);
+	} else if (len || !(kread(request_of(req), flags) & IOSQE_BUFFER_SELECT))
 		request->size_req = len; /* else as much as the buffer that the kernel picks holds */
 }
 
@@ -352,28 +370,7 @@ static __always_inline bool names_open_file(u32 kind)
 	return kind >= REQUEST_TRANSFER && kind <= REQUEST_ADVICE;
 }
 
-/*
- * The file of a request that nobody will see complete, should it succeed: taken when it is submitted. −1: it is of no
- * interest.
- */
-static __always_inline int foresee_file(struct task_struct *task, struct task_state *state,
-					struct pending_request *request, u64 req)
-{
-	u16 mode = 0;
-
-	if (request->kind == REQUEST_STATX)
-		request->path_id = claim_of(kaddr(req, struct io_statx, filename), request->base_path_id);
-	if (request->kind == REQUEST_SPLICE)
-		show_source(request);
-	if (!names_open_file(request->kind))
-		return 0;
-	return take_file(state, request,
-			 request->is_fixed ? registered_file(kaddr(req, struct io_kiocb, ctx), request->slot)
-					   : file_of_fd(task, request->fd),
-			 &mode);
-}
-
-/* What a request asks for, as it stands in the request itself, where it was submitted (is_late: where it completed). */
+/* What a request asks for, as it stands in the request itself, where it was submitted or where it completed (is_late). */
 int describe_request(struct pending_request *request, u64 req, u32 is_late)
 {
 	struct task_state *state = state_of(bpf_get_current_task_btf());
@@ -387,7 +384,9 @@ int describe_request(struct pending_request *request, u64 req, u32 is_late)
 	request->op = OP_OF_OPCODE(opcode);
 	request->kind = kind_of(opcode);
 	request->is_fixed = flags & IOSQE_FIXED_FILE;
-	request->is_told = !(flags & IOSQE_CQE_SKIP_SUCCESS);
+	request->is_silent = flags & IOSQE_CQE_SKIP_SUCCESS;
+	if (is_late == REQUEST_REFUSED)
+		return 0;
 	if (!is_late) { /* the result stands there afterwards */
 		if (request->is_fixed)
 			request->slot = kread(kiocb, cqe.fd);
@@ -436,16 +435,12 @@ int describe_request(struct pending_request *request, u64 req, u32 is_late)
 	case REQUEST_CLOSE: {
 		struct io_close *close = kcast(struct io_close, req);
 		u32 slot = kread(close, file_slot);
-		u16 mode = 0;
-		u64 file;
 
 		request->fd = slot ? -1 : kread(close, fd);
-		if (is_late)
-			break;
-		file = slot ? registered_file(kaddr(req, struct io_kiocb, ctx), slot - 1)
-			    : file_of_fd(bpf_get_current_task_btf(), request->fd);
-		if (take_file(state, request, file, &mode))
-			request->kind = REQUEST_UNWANTED;
+		if (!is_late)
+			take_file(state, request,
+				  slot ? registered_file(kaddr(req, struct io_kiocb, ctx), slot - 1)
+				       : file_of_fd(bpf_get_current_task_btf(), request->fd));
 		break;
 	}
 	case REQUEST_STATX: {
@@ -466,32 +461,36 @@ int describe_request(struct pending_request *request, u64 req, u32 is_late)
 		request->fd = -1;
 		describe_paths(state, request, req, is_late);
 	}
-	if (!request->is_told && !is_late && foresee_file(bpf_get_current_task_btf(), state, request, req))
-		request->kind = REQUEST_UNWANTED;
+	if (is_late)
+		return 0;
+	/* Of one that is linked behind an open there may be no file yet, and of one that is silent no other chance. */
+	if (names_open_file(request->kind)) {
+		request->file = request->is_fixed ? registered_file(kaddr(req, struct io_kiocb, ctx), request->slot)
+						  : file_of_fd(bpf_get_current_task_btf(), request->fd);
+		take_file(state, request, request->file);
+		if (request->kind == REQUEST_TRANSFER && request->is_stream)
+			request->file_offset = FLAK_NONE;
+	} else if (request->kind == REQUEST_STATX && request->is_silent) {
+		request->path_id = claim_of(kaddr(req, struct io_statx, filename), request->base_path_id);
+	}
 	return 0;
 }
 
-/*
- * Takes the file of a request that names an open one. is_own: the current task has the program's descriptors, so that the
- * file of one that was refused before it was looked up can be told. −1: it is of no interest.
- */
-int resolve_request(struct pending_request *request, u32 is_own)
+/* The file that the kernel looked up for a request, where that is not the one of its submission. −1: of no interest. */
+int resolve_request(struct pending_request *request, u64 req)
 {
 	struct task_state *state = state_of(bpf_get_current_task_btf());
-	u16 mode = 0;
 	u64 file;
 
 	if (!request || !state || !names_open_file(request->kind))
 		return 0;
-	file = kaddr(request->key, struct io_kiocb, file);
-	if (!file && request->is_fixed)
-		file = registered_file(request->owner, request->slot);
-	if (!file && !request->is_fixed && is_own)
-		file = file_of_fd(bpf_get_current_task_btf(), request->fd);
-	if (take_file(state, request, file, &mode))
+	file = kaddr(req, struct io_kiocb, file);
+	if (!file || file == request->file)
+		return request->is_unwanted ? -1 : 0;
+	if (take_file(state, request, file))
 		return -1;
-	if (request->kind == REQUEST_TRANSFER && file && (mode & S_IFMT) != S_IFREG && (mode & S_IFMT) != S_IFBLK)
-		request->file_offset = FLAK_NONE; /* a stream has no offset */
+	if (request->kind == REQUEST_TRANSFER && request->is_stream)
+		request->file_offset = FLAK_NONE;
 	return 0;
 }
 
@@ -505,9 +504,9 @@ static __always_inline void settle_transfer(struct pending_request *request, u64
 	u64 after = kread(kcast(struct io_rw, req), kiocb.ki_pos);
 	u64 before = res > 0 && after >= (u64)res ? after - res : after;
 
-	if (!file || (request->file_offset == FLAK_NONE && !request->uses_position))
+	if (!file || request->is_stream || (request->file_offset == FLAK_NONE && !request->uses_position))
 		return;
-	if (is_write_opcode(opcode) && kread(kcast(struct file, file), f_flags) & O_APPEND) {
+	if (is_write_opcode(opcode) && kread(kcast(struct io_rw, req), kiocb.ki_flags) & IOCB_APPEND) {
 		request->marks |= FLAK_MARK_OFFSET_FROM_SIZE;
 		if (!request->uses_position) {
 			request->arg_offset = request->file_offset;
@@ -523,7 +522,6 @@ static __always_inline void settle_transfer(struct pending_request *request, u64
 /* The file that an open made: behind the new descriptor, or registered. −1: of no interest. */
 static __always_inline int settle_open(struct task_state *state, struct pending_request *request, u64 req, s32 res)
 {
-	u16 mode = 0;
 	u64 file;
 
 	if (res < 0)
@@ -536,7 +534,7 @@ static __always_inline int settle_open(struct task_state *state, struct pending_
 
 		file = registered_file(kaddr(req, struct io_kiocb, ctx), slot);
 	}
-	if (take_file(state, request, file, &mode))
+	if (take_file(state, request, file))
 		return -1;
 	if (file)
 		request->claim_id = 0;
@@ -554,11 +552,8 @@ static __always_inline int settle_statx(struct task_state *state, struct pending
 
 	if (name)
 		bpf_probe_read_kernel(&first, 1, (void *)name);
-	if (!first && request->flags & AT_EMPTY_PATH) {
-		u16 mode = 0;
-
-		return take_file(state, request, file_of_fd(bpf_get_current_task_btf(), request->fd), &mode);
-	}
+	if (!first && request->flags & AT_EMPTY_PATH)
+		return take_file(state, request, file_of_fd(bpf_get_current_task_btf(), request->fd));
 	if (!res)
 		read_found(&found, FLAK_OP_STATX, request->addr);
 	if (!is_wanted_find(&found))
@@ -614,8 +609,6 @@ int complete_request(struct pending_request *request, u64 req, s32 res)
 	if (!request || !state)
 		return 0;
 	switch (request->kind) {
-	case REQUEST_UNWANTED:
-		return 0;
 	case REQUEST_SPLICE:
 		send_splice(state, request, req, res, now);
 		return 0;
@@ -628,7 +621,7 @@ int complete_request(struct pending_request *request, u64 req, s32 res)
 			return 0;
 		break;
 	default:
-		if (resolve_request(request, true))
+		if (resolve_request(request, req) || request->is_unwanted)
 			return 0;
 		if (request->kind == REQUEST_TRANSFER)
 			settle_transfer(request, req, opcode, res);
@@ -637,61 +630,44 @@ int complete_request(struct pending_request *request, u64 req, s32 res)
 	return 0;
 }
 
-static __always_inline bool is_io_uring(struct pending_request *request)
-{
-	return request->op >> 8 == 1;
-}
-
-/* The file of a request that has not completed, for somebody who looks on; −1: of no interest, or it is gone. */
-static __always_inline int locate_request(struct pending_request *request)
+/*
+ * What is known of a request that has not completed, for somebody who looks on. False: its memory holds another one by
+ * now, or none: it has ended, and nobody told.
+ */
+static __always_inline bool locate_request(struct pending_request *request)
 {
 	u64 req = request->key;
+	struct io_kiocb *kiocb = request_of(req);
 
-	if (request->cookie != kread(request_of(req), cqe.user_data) ||
-	    OP_OF_OPCODE(kread(request_of(req), opcode)) != request->op)
-		return -1;
 	if (request->kind == REQUEST_STATX && !request->path_id)
 		request->path_id = claim_of(kaddr(req, struct io_statx, filename), request->base_path_id);
-	return resolve_request(request, false);
+	else if (!request->file)
+		resolve_request(request, req);
+	return request->cookie == kread(kiocb, cqe.user_data) && OP_OF_OPCODE(kread(kiocb, opcode)) == request->op;
 }
 
-/* A slot for a request that a target submits, or of which only the end is seen. Returns its index, −1: none. */
-static __always_inline int begin_request(struct task_struct *task, u64 req, u32 marks)
+/* Takes into an empty request who submits it and what it asks for. False: there is no memory to do so. */
+static __always_inline bool begin_request(struct pending_request *request, u64 req, u32 marks, u32 is_late)
 {
-	int at = take_request(req);
-	struct pending_request *request = request_at(at);
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state = state_of(task);
 
-	if (!request)
-		return -1;
-	if (!state) {
-		drop_request(request);
-		return -1;
-	}
+	if (!state)
+		return false;
 	request->task_id = task_id_of(task, state);
 	request->process = state->process;
 	request->start_ns = bpf_ktime_get_boot_ns();
 	request->marks = marks;
-	describe_request(request, req, !!marks);
+	describe_request(request, req, is_late);
 	request->owner = kaddr(req, struct io_kiocb, ctx);
-	return at;
-}
-
-/* The request before at the same address has ended without a word: it was asked to be silent when it succeeds. */
-static __always_inline void end_silently(struct pending_request *request, u64 now)
-{
-	if (!request->is_told && request->kind != REQUEST_UNWANTED) {
-		request->marks |= FLAK_MARK_RESULT_UNKNOWN;
-		send_request(request, 0, now);
-	}
-	drop_request(request);
+	return true;
 }
 
 static __always_inline int submit_request(u64 kiocb)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state;
-	struct pending_request *before;
+	struct pending_request *before, *request;
 	u32 opcode, kind;
 	u64 req;
 
@@ -712,9 +688,13 @@ static __always_inline int submit_request(u64 kiocb)
 	*(volatile u64 *)&state->kiocb = kiocb;
 	req = *(volatile u64 *)&state->kiocb;
 	before = request_at(find_request(req, kaddr(req, struct io_kiocb, ctx)));
-	if (before)
-		end_silently(before, bpf_ktime_get_boot_ns());
-	begin_request(task, req, 0);
+	if (before) {
+		end_unseen(before, bpf_ktime_get_boot_ns());
+		drop_request(before);
+	}
+	request = request_at(take_request(req, kaddr(req, struct io_kiocb, ctx)));
+	if (request && !begin_request(request, req, 0, REQUEST_SUBMITTED))
+		drop_request(request);
 	return 0;
 }
 
@@ -768,22 +748,57 @@ int flak_complete(u64 *ctx)
 	if (!is_of_target_process(submitter))
 		return 0;
 	request = request_at(find_request(req, kaddr(req, struct io_kiocb, ctx)));
-	if (request && request->cookie != kread(request_of(req), cqe.user_data)) {
-		drop_request(request); /* its end was not seen */
+	if (request && !claim_request(request, req))
+		return 0;
+	if (request &&
+	    (request->cookie != kread(request_of(req), cqe.user_data) || request->op != OP_OF_OPCODE(opcode))) {
+		end_unseen(request, bpf_ktime_get_boot_ns()); /* the one before at this address */
+		drop_request(request);
 		request = NULL;
 	}
 	if (!request) {
-		if (judges_tasks && !judge_task(submitter)) /* else the verdict at its submission holds */
+		if (is_stopping ||
+		    (judges_tasks && !judge_task(submitter))) /* else the verdict at its submission holds */
 			return 0;
-		request = request_at(begin_request(bpf_get_current_task_btf(), req, FLAK_MARK_NO_ENTER));
-		if (!request) {
-			count(matched);
-			count(lost_state_full);
+		request = other_request(LATE_REQUEST);
+		if (!request)
 			return 0;
-		}
+		clear_request(request);
+		if (!begin_request(request, req, FLAK_MARK_NO_ENTER, res < 0 ? REQUEST_REFUSED : REQUEST_LATE))
+			return 0;
+		if (res >= 0)
+			complete_request(request, req, res);
+		else if (!resolve_request(request, req))
+			send_request(request, res, bpf_ktime_get_boot_ns());
+		return 0;
 	}
 	complete_request(request, req, res);
-	if (!(flags & IORING_CQE_F_MORE) || request->marks & FLAK_MARK_NO_ENTER)
+	if (!(flags & IORING_CQE_F_MORE))
 		drop_request(request);
+	return 0;
+}
+
+/* Without a completion: of a ring that had no room for one, or behind a link that failed and was to be silent. */
+
+SEC("?tp_btf/io_uring_cqe_overflow")
+int flak_overflow(u64 *ctx)
+{
+	__sync_fetch_and_or(&overflowed_rings, overflow_bit(ctx[0]));
+	return 0;
+}
+
+SEC("?tp_btf/io_uring_fail_link")
+int flak_fail_link(u64 *ctx)
+{
+	struct pending_request *request, *late = other_request(LATE_REQUEST);
+	u64 link;
+
+	if (!late)
+		return 0;
+	*(volatile u64 *)&late->key = ctx[1]; /* a number when it is read again, as in submit_request() */
+	link = *(volatile u64 *)&late->key;
+	request = request_at(find_request(link, kaddr(link, struct io_kiocb, ctx)));
+	if (request)
+		request->is_silent = true;
 	return 0;
 }

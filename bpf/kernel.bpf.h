@@ -117,6 +117,7 @@ static __always_inline bool is_compat(const struct task_struct *task)
 #define S_IFLNK 0120000
 #define O_APPEND 02000
 #define RWF_APPEND 0x10
+#define IOCB_APPEND RWF_APPEND /* include/linux/fs.h: the same bit; RWF_NOAPPEND takes it away */
 #define RWF_NOAPPEND 0x20
 #define MAP_ANONYMOUS 0x20
 #define F_DUPFD 0

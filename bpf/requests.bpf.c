@@ -5,20 +5,27 @@
 #include "requests.bpf.h"
 #include "filters.bpf.h"
 
-static __always_inline u32 request_slot(u64 key, u32 probe)
+/* By the slot where a search begins: the places behind it that have ever been taken from there, a bit each. */
+u32 request_reach[REQUEST_SLOTS] = {};
+
+/* Forked programs have their iocbs at the same addresses, hence the owner. The high bits of a product are the mixed ones. */
+static __always_inline u32 request_home(u64 key, u64 owner)
 {
-	/* Both kinds of addresses are multiples of 16 at least; the high bits of the product are the mixed ones. */
-	return ((u32)((key >> 4) * 0x9e3779b97f4a7c15ULL >> 48) + probe) & (REQUEST_SLOTS - 1);
+	u64 hash = (key >> 3) + (owner >> 6) * 0xff51afd7ed558ccdULL;
+
+	return (u32)(hash * 0x9e3779b97f4a7c15ULL >> 48) & (REQUEST_SLOTS - 1);
 }
 
-/* Index of the slot that holds the request, −1: none. All places it can be in are looked at: slots fall free in between. */
+/* Index of the slot that holds the request, −1: none. Slots fall free in between, so an empty one does not end the search. */
 __noinline int find_request(u64 key, u64 owner)
 {
+	u32 i, at, home = request_home(key, owner), reach = request_reach[home];
 	struct pending_request *request;
-	u32 i, at;
 
-	for (i = 0; i < REQUEST_PROBES; i++) {
-		at = request_slot(key, i);
+	for (i = 0; i < REQUEST_PROBES && reach >> i; i++) {
+		if (!(reach >> i & 1))
+			continue;
+		at = (home + i) & (REQUEST_SLOTS - 1);
 		request = bpf_map_lookup_elem(&requests, &at);
 		if (request && request->key == key && request->owner == owner)
 			return at;
@@ -26,22 +33,43 @@ __noinline int find_request(u64 key, u64 owner)
 	return -1;
 }
 
-/* Index of a free slot, which now is the caller's and empty but for its key; −1: none is free. */
-__noinline int take_request(u64 key)
+/* May it be that nobody will ever tell of its end? Silent ones, those reaped from memory, those of a ring that is gone. */
+static __always_inline bool may_be_over(struct pending_request *request, u64 now)
 {
+	return request->owner &&
+	       (request->is_silent || (!is_io_uring(request) && now - request->start_ns > AIO_PATIENCE_NS));
+}
+
+/* Index of a slot, which now is the caller's and empty but for its key; −1: none is to be had. */
+__noinline int take_request(u64 key, u64 owner)
+{
+	u32 i, at, home = request_home(key, owner);
 	struct pending_request *request;
-	u32 i, at;
+	u64 before, now;
 
 	for (i = 0; i < REQUEST_PROBES; i++) {
-		at = request_slot(key, i);
+		at = (home + i) & (REQUEST_SLOTS - 1);
 		request = bpf_map_lookup_elem(&requests, &at);
 		if (!request || request->key || __sync_val_compare_and_swap(&request->key, 0, key))
 			continue;
-		__builtin_memset((void *)request + sizeof(request->key), 0, sizeof(*request) - sizeof(request->key));
-		request->fd = -1;
-		request->new_fd = -1;
-		request->file_offset = FLAK_NONE;
-		request->size_req = FLAK_NONE;
+		clear_request(request);
+		__sync_fetch_and_or(&request_reach[home], 1U << i);
+		return at;
+	}
+	now = bpf_ktime_get_boot_ns();
+	for (i = 0; i < REQUEST_PROBES; i++) {
+		at = (home + i) & (REQUEST_SLOTS - 1);
+		request = bpf_map_lookup_elem(&requests, &at);
+		if (!request || !may_be_over(request, now))
+			continue;
+		before = request->key;
+		if (before <= REQUEST_BUSY ||
+		    __sync_val_compare_and_swap(&request->key, before, REQUEST_BUSY) != before)
+			continue;
+		end_unseen(request, now);
+		clear_request(request);
+		__sync_lock_test_and_set(&request->key, key);
+		__sync_fetch_and_or(&request_reach[home], 1U << i);
 		return at;
 	}
 	return -1;
@@ -121,4 +149,13 @@ int send_request(struct pending_request *request, long ret, u64 now)
 		bpf_ringbuf_submit(access, BPF_RB_NO_WAKEUP);
 	}
 	return 0;
+}
+
+/* A request has ended, and its result was not told: the record says so. The slot stays the caller's. */
+int end_unseen(struct pending_request *request, u64 now)
+{
+	if (!request || request->is_unwanted)
+		return 0;
+	request->marks |= FLAK_MARK_RESULT_UNKNOWN;
+	return send_request(request, 0, now);
 }

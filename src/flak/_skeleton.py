@@ -26,6 +26,7 @@ PROGRAMS: dict[str, str] = {
     "flak_exec": "tp_btf/sched_process_exec",
     "flak_exit": "tp_btf/sys_exit",
     "flak_exit_task": "tp_btf/sched_process_exit",
+    "flak_fail_link": "tp_btf/io_uring_fail_link",
     "flak_fault_end": "perf_event",
     "flak_fault_in": "fentry/handle_mm_fault",
     "flak_fault_out": "fexit/handle_mm_fault",
@@ -34,6 +35,7 @@ PROGRAMS: dict[str, str] = {
     "flak_fork": "tp_btf/sched_process_fork",
     "flak_kfault_in": "kprobe/handle_mm_fault",
     "flak_map_pages": "tp_btf/mm_filemap_map_pages",
+    "flak_overflow": "tp_btf/io_uring_cqe_overflow",
     "flak_pending": "iter/task",
     "flak_pf_kernel": "tp_btf/page_fault_kernel",
     "flak_pf_user": "tp_btf/page_fault_user",
@@ -52,6 +54,7 @@ MAPS: tuple[str, ...] = (
     "identities",
     "meta",
     "names",
+    "other_requests",
     "requests",
     "scratch",
     "scratch_uses",
@@ -104,13 +107,16 @@ VARIABLES: dict[str, Variable] = {
     "only_failed": Variable(".rodata", "?", 1, 1),
     "only_visible": Variable(".rodata", "?", 1, 1),
     "op_of_nr": Variable(".rodata", "B", 1, 512),
+    "overflowed_rings": Variable(".bss", "Q", 8, 1),
     "own_level": Variable(".bss", "I", 4, 1),
     "own_pid_ns": Variable(".bss", "Q", 8, 1),
     "own_tgid": Variable(".bss", "I", 4, 1),
     "page_shift": Variable(".rodata", "I", 4, 1),
     "rename_gen": Variable(".bss", "I", 4, 1),
+    "request_reach": Variable(".bss", "I", 4, 16384),
     "root_count": Variable(".bss", "I", 4, 1),
     "roots": Variable(".bss", "I", 4, 128),
+    "sees_enter": Variable(".rodata", "?", 1, 1),
     "selects_cgroups": Variable(".rodata", "?", 1, 1),
     "selects_names": Variable(".rodata", "?", 1, 1),
     "selects_numbers": Variable(".rodata", "?", 1, 1),
@@ -156,6 +162,7 @@ class Config:
     only_failed: bool = False
     only_visible: bool = False
     page_shift: int = 12
+    sees_enter: bool = False
     selects_cgroups: bool = False
     selects_names: bool = False
     selects_numbers: bool = False

@@ -21,7 +21,8 @@ PAGE_FAULTS_MIN, PAGE_FAULTS_MAJ = 5, 6  # enum perf_sw_ids
 PROCESSES = ("flak_fork", "flak_exec", "flak_exit_task")
 RENAMES = "flak_rename"
 CALL_ENTER, CALL_EXIT = "flak_enter", "flak_exit"
-REQUESTS = ("flak_submit_req", "flak_submit_sqe", "flak_complete")
+SUBMISSIONS = ("flak_submit_req", "flak_submit_sqe")
+COMPLETIONS = ("flak_complete", "flak_overflow", "flak_fail_link")
 ADOPT, OPEN_FILES, MAPPINGS = "flak_adopt", "flak_fds", "flak_vmas"
 PENDING, PENDING_PATHS, PENDING_REQUESTS = "flak_pending", "flak_claims", "flak_requests"
 ITERATORS = (ADOPT, OPEN_FILES, MAPPINGS, PENDING, PENDING_PATHS, PENDING_REQUESTS)
@@ -60,8 +61,8 @@ FAULTS = (
     ),
 )
 """How page faults are seen, best first. The tracepoints stand before the kprobe because they cost less. fentry is last:
-its programs can be preempted, and meanwhile the kernel skips them for every other task on that CPU, which none of our
-counters sees. kprobes and perf events run with preemption off."""
+its programs can be preempted, and meanwhile the kernel skips them for every other task on that CPU: a recursion miss
+each time, and nobody knows how many faults that were. kprobes and perf events run with preemption off."""
 
 FAULT_PAGES = Alternative(
     "mm_filemap_map_pages and mm_filemap_fault",
@@ -77,19 +78,20 @@ _REQUESTS = (
 
 
 def _sees_requests(btf: Btf, submit: str) -> bool:
-    return btf.has_tracepoint(submit) and all(btf.has_struct(name) for name in _REQUESTS)
+    hooks = (submit, "io_uring_complete", "io_uring_cqe_overflow", "io_uring_fail_link")
+    return all(map(btf.has_tracepoint, hooks)) and all(map(btf.has_struct, _REQUESTS))
 
 
 IO_URING = (
     Alternative(
         "io_uring_submit_req and io_uring_complete",
         lambda btf: _sees_requests(btf, "io_uring_submit_req"),
-        ("flak_submit_req", "flak_complete"),
+        ("flak_submit_req", *COMPLETIONS),
     ),
     Alternative(
         "io_uring_submit_sqe and io_uring_complete",
         lambda btf: _sees_requests(btf, "io_uring_submit_sqe"),
-        ("flak_submit_sqe", "flak_complete"),
+        ("flak_submit_sqe", *COMPLETIONS),
     ),
 )
 """How requests of io_uring are seen: the tracepoint of submission has had two names."""
@@ -141,6 +143,7 @@ def attach(
         image = object_bytes(btf)
         config = replace(
             config,
+            sees_enter=wants_latency,
             has_group_dead=btf.tracepoint_arguments("sched_process_exit") > 1,
             has_cqe_argument=btf.tracepoint_arguments("io_uring_complete") == 3,
         )

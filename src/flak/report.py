@@ -94,8 +94,8 @@ def _loss(stats: Counters, paint: Paint) -> str:
     causes = ", ".join(f"{cause} {format_count(n)}" for cause, n in stats.lost.items() if n)
     text = f"{format_count(stats.lost_total)} lost ({causes}"
     text += f"; and unknown: {misses})" if stats.recursion_misses else ")"
-    is_kernel = any(n and not cause.startswith("user_") for cause, n in stats.lost.items())
-    return paint(_RED, text) + (", try a larger --buffer-size" if is_kernel else "")
+    is_too_small = stats.lost.get("ring_full")
+    return paint(_RED, text) + (", try a larger --buffer-size" if is_too_small else "")
 
 
 def _caveats(stats: Counters, paint: Paint) -> list[str]:

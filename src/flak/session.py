@@ -430,8 +430,9 @@ class Session:
                 if learns:
                     self.decoder.learn(b"".join(lost))
                 yield Taken([*lost], memoryview(b""), [], [])
-            if hung and (notices := self._pending.notices(hung)):
-                yield Taken([], memoryview(b""), [], notices)
+            notices = self._pending.notices(hung) if hung else []
+            if wanted := [n for n in notices if not self._sieve or self._sieve.wants(n.path_id)]:
+                yield Taken([], memoryview(b""), [], wanted)
             if has_all and not is_last:
                 time.sleep(POLL_S)
         self._finish()
@@ -501,8 +502,8 @@ class Session:
             return
         programs = self._bpf.attached
         self._shared["is_stopping"][0] = 1
-        # Calls first, enter before exit: what began is seen to end, and what has not ended is asked for at once.
-        for name in (probes.CALL_ENTER, probes.CALL_EXIT, *probes.REQUESTS):
+        # First what sees beginnings. What began is recorded once: where it ends, or by the iterators of what is under way.
+        for name in (probes.CALL_ENTER, *probes.SUBMISSIONS):
             self._bpf.detach(name)
         self._pending.finish()
         for name in programs:

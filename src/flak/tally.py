@@ -67,7 +67,7 @@ class Tally:
         # What the programs put aside was looked at and left out, as what is put aside here; so it counts as received.
         in_kernel = sum(cut.values())
         return Counters(
-            matched=total.matched + total.meta_matched + in_kernel,
+            matched=total.matched + total.meta_matched + total.lost_state_full + in_kernel,
             submitted=total.submitted + total.meta_submitted + in_kernel,
             received=self.received + in_kernel,
             written=self.written,

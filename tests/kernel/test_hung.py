@@ -398,7 +398,8 @@ def test_what_hangs_is_told_while_it_does_and_counted_once_when_it_returns(scene
     (step,) = run.steps
     first, *others = notices_of(run.events)
     assert_is_under_way(first, scene, step)
-    assert set(first.marks) == {"unfinished", "hung", *scene.marks}
+    doubt = {"result_unknown"} if scene.via == "aio" else set()  # the program may have seen its end in memory
+    assert set(first.marks) == {"unfinished", "hung", *scene.marks, *doubt}
     assert first.seq is None
     assert HUNG_S <= first.latency_ns / 1e9 <= 1.5 * HUNG_S + LATE_S
     assert all(other.latency_ns >= 2 * HUNG_S * 1e9 for other in others)
