@@ -290,10 +290,10 @@ def _other_users(here: Host) -> Iterator[Finding]:
 
 
 _WEAK = {
-    r"btrfs": "btrfs: a file and its snapshot may count as one",
+    r"btrfs": "btrfs: a file that is dropped from memory and read again may count twice",
     r"nfs4?": "NFS: what other hosts rename or write",
     r"fuse|fuseblk|fuse\..*": "FUSE: what the daemon behind it reads and writes, unless that is traced too",
-    r"overlay": "overlay: older kernels name a mapped file by its lower layer",
+    r"overlay": "overlay: older kernels name a mapped file by the layer it lies in",
 }
 
 

@@ -17,7 +17,7 @@ from flak.text import cell_width, counted, elide_path, format_count, format_late
 if TYPE_CHECKING:
     from flak.analysis import FileRow
 
-__all__ = ["render_summary"]
+__all__ = ["not_decoded", "render_summary"]
 
 _NOTHING = "-"
 _FEW = 5  # a share of fewer accesses is chance
@@ -56,6 +56,11 @@ def render_summary(
             lines.append(f"… {counted(len(ranked) - limit, 'more file')}")
         lines += _footnotes(rows, width, paint)
     return "\n".join(lines) + "\n"
+
+
+def not_decoded(stats: Counters) -> str:
+    """What was seen and not recorded, with how often; empty when that is nothing."""
+    return ", ".join(f"{format_count(n)} {what}" for what, n in stats.not_decoded.items() if n)
 
 
 Paint = Callable[[str, str], str]
@@ -106,9 +111,8 @@ def _caveats(stats: Counters, paint: Paint) -> list[str]:
         names = ("matched", "submitted", "received", "written")
         counts = ", ".join(f"{name} {format_count(getattr(stats, name))}" for name in names)
         lines.append(paint(_RED, f"the counters disagree, which is a bug in FLAK: {counts}"))
-    not_decoded = ", ".join(f"{format_count(n)} {what}" for what, n in stats.not_decoded.items() if n)
-    if not_decoded:
-        lines.append(paint(_YELLOW, f"not decoded, so missing below: {not_decoded}"))
+    if missing := not_decoded(stats):
+        lines.append(paint(_YELLOW, f"not decoded, so missing below: {missing}"))
     if stats.excluded_self:
         lines.append(f"left out: {counted(stats.excluded_self, 'access')} by FLAK itself")
     return lines

@@ -502,7 +502,7 @@ class Session:
             return
         programs = self._bpf.attached
         self._shared["is_stopping"][0] = 1
-        # First what sees beginnings. What began is recorded once: where it ends, or by the iterators of what is under way.
+        # First what sees beginnings. What began is recorded once: where it ends, or by iterators of what is under way.
         for name in (probes.CALL_ENTER, *probes.SUBMISSIONS):
             self._bpf.detach(name)
         self._pending.finish()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flak.cli.console import Console
 from flak.events import Batch, Counters, Tables
+from flak.report import not_decoded, render_summary
 from flak.text import counted, format_count, format_latency
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ class ClosingTable:
 
     def render(self, stats: Counters, *, duration_s: float, width: int | None, color: bool) -> str:
         """The table, ending in a newline; without numpy the counters, and what is missing."""
-        from flak.report import render_summary
-
         patterns = self._fold()
         return render_summary(
             patterns.results() if patterns else None,
@@ -70,7 +69,7 @@ class ClosingTable:
 
 
 def tell_counters(console: Console, stats: Counters, duration_s: float) -> None:
-    """Say in one line what a run amounts to. Losses are told with -q too."""
+    """Say in a line what a run amounts to, and in another what was not decoded. Losses are told with -q too."""
     lost = f"{format_count(stats.lost_total)} lost"
     if not stats.is_complete:
         lost = f"at least {lost}, the end is missing"
@@ -81,3 +80,6 @@ def tell_counters(console: Console, stats: Counters, duration_s: float) -> None:
     has_lost = stats.lost_total or stats.recursion_misses
     tell = console.warn if has_lost else console.say
     tell(f"{counted(stats.written, 'event')}, {format_latency(round(duration_s * 1e9))}, {lost}")
+    missing = not_decoded(stats)
+    if missing:
+        console.say(f"not decoded: {missing}")
