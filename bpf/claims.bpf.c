@@ -29,7 +29,7 @@ struct {
 	__type(value, struct claim_ids);
 } claims SEC(".maps");
 
-/* A path of a task that is not the current one, copied there by an iterator (attach.bpf.c). Twice the room, for the verifier. */
+/* A path of a task that is not the current one, copied there by an iterator (pending.bpf.c). Twice the room, for the verifier. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

@@ -19,3 +19,4 @@
 #include "aio.bpf.c"
 #include "lifecycle.bpf.c"
 #include "attach.bpf.c"
+#include "pending.bpf.c"

@@ -1,7 +1,7 @@
 """What is under way: calls, page faults and requests that have not returned.
 
 At the end of a trace each becomes an `unfinished` record; before, `Pending.look` tells of those that have lasted long,
-as notices that no ring carries and no counter counts. Iterators find them (bpf/attach.bpf.c). Used by session.
+as notices that no ring carries and no counter counts. Iterators find them (bpf/pending.bpf.c). Used by session.
 """
 
 from __future__ import annotations
