@@ -340,7 +340,9 @@ int flak_pending(struct bpf_iter__task *ctx)
 		bpf_seq_write(ctx->meta->seq, &told, sizeof(told));
 		return 0;
 	}
-	if (op != FLAK_OP_NONE && seen_nr >= 0 && __sync_val_compare_and_swap(&state->nr, seen_nr, -1) != seen_nr)
+	if (op == FLAK_OP_NONE)
+		state->fault.is_active = false; /* when it ends it is none that was seen to begin */
+	else if (seen_nr >= 0 && __sync_val_compare_and_swap(&state->nr, seen_nr, -1) != seen_nr)
 		return 0; /* it has returned meanwhile, and is recorded */
 	/* What a vector asks for is read when the call returns: not known here, so it passes for large enough. */
 	bytes = own->op <= FLAK_OP_PWRITEV2 && own->size_req == FLAK_NONE ? FLAK_NONE - 1 : own->size_req;

@@ -231,7 +231,7 @@ class Session:
                 all_files=self._all_files,
                 traces_aio="aio" in self._events,
                 traces_mappings="mmap" in self._events,
-                hung_ns=round((self._hung or 0) * 1e9),
+                hung_ns=self._filters.min_latency_ns if self._hung is not None else 0,
             ),
             {"accesses": self._buffer_size, "meta": META_RING_SIZE},
             tables=self._roster.tables(),

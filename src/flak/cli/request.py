@@ -23,6 +23,9 @@ choose what to trace:
         flak {verb} {more}-n NAME -c WEB    processes of that name in a container"""
 
 
+_LONGEST_S = 100 * 365 * 86400
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Who:
     """The options that say who is traced, as given."""
@@ -95,7 +98,9 @@ class What:
             return None
         if self.no_latency:
             raise UsageError("--hung needs durations", "leave out --no-latency")
-        return max(values.duration_s("--hung", self.hung), 0.001)
+        if (threshold_s := values.duration_s("--hung", self.hung)) > _LONGEST_S:
+            raise UsageError(f"--hung {self.hung!r} is too long", "no call can have lasted for more than a century")
+        return max(threshold_s, 0.001)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
