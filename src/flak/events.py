@@ -772,6 +772,11 @@ class Exec(_Process):
         return self.file.path if self.file else None
 
     @property
+    def path_bytes(self) -> str | None:
+        """Base64 of the program's path when it is not valid UTF-8."""
+        return self.file.path_bytes if self.file else None
+
+    @property
     def argv0(self) -> str:
         """The name it was started under, escaped."""
         return escape(self.raw_argv0)

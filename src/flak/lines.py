@@ -125,7 +125,7 @@ class Lines:
             size = _size_text(moved * self._page_size) if moved else "-"
         else:
             note = ""
-            is_usual = moved == asked and not marks & _ANY_MARK and (kind is Read or kind is Write)
+            is_usual = 0 <= moved == asked and not marks & _ANY_MARK and (kind is Read or kind is Write)
             size = _size_text(moved) if is_usual else _odd_size(event)
         offset, latency = event.raw_offset, event.raw_latency
         return _LINE % (

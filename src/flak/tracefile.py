@@ -391,8 +391,8 @@ class Recording:
         """One moment as (CLOCK_BOOTTIME, CLOCK_REALTIME), in ns. Raises TraceFileError when the header has none."""
         try:
             first = self.header["clock_anchors"][0]
-            return int(first["boot_ns"]), int(first["realtime_ns"])
-        except (LookupError, TypeError, ValueError, OverflowError):
+            return _count_of(first["boot_ns"]), _count_of(first["realtime_ns"])
+        except (LookupError, TypeError, ValueError):
             raise TraceFileError(f"the header of {self.path} has no clock anchor") from None
 
     def __iter__(self) -> Iterator[Event]:
@@ -586,7 +586,7 @@ def _sequences_from(entries: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
 
 
 def _count_of(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < 1 << 64:
+    if type(value) is not int or not 0 <= value < 1 << 64:  # true is no count
         raise ValueError(f"not a count: {value!r}")
     return value
 

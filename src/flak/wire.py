@@ -26,6 +26,7 @@ from flak._records import (
     LAYOUTS,
     NAME,
     OPERANDS_SLOT,
+    PATH_MAX,
     PROCESS,
     SLOT_SIZE,
     TASK,
@@ -90,6 +91,8 @@ _SMALLEST = {
     _META_FOLDED: FOLDED.size,
 }
 
+_LARGEST = {kind: size + PATH_MAX for kind, size in _SMALLEST.items()}  # longer names only a forger has
+
 # A slot ends with u16 op, u16 cpu. The high byte of op tells second slots from first, and accesses that user space put
 # aside: no access has 0xff or 0xfe there.
 _OP_HIGH = SLOT_SIZE - 3
@@ -102,6 +105,7 @@ _CPU = (SLOT_SIZE - 2) // 2
 _SEQ = (SLOT_SIZE - 12) // 4
 
 _SEQ_MASK = 0xFFFF_FFFF
+_MOST = (1 << 62) - 1  # of a sum
 _LATE_WINDOW = 1 << 20  # how far behind a number is late; further it has wrapped around
 _LATE_AT_ONCE = 8  # programs on one CPU that are preempted right behind one another between number and room
 
@@ -219,6 +223,9 @@ class Decoder:
 
     def _learn_folded(self, record: bytes) -> None:
         sums = FoldedRecord(*FOLDED.unpack_from(record))
+        if max(sums.accesses, sums.result, sums.latency_ns, sums.first_ns, sums.last_ns) > _MOST:
+            self.unknown_records += 1  # no run amounts to that
+            return
         ret = -1 if sums.has_failed else 0
         access = self._classes[sums.op](
             sums.first_ns, -1, -1, -1, ret, sums.task_id, sums.file_id, sums.path_id, -1, None, sums.marks, sums.op,
@@ -353,6 +360,7 @@ class _Numbers:
         gaps, and the short ones of the batch before that it did not fill.
         """
         gaps, self._held = self._held, {}
+        stamps: dict[tuple[int, int], int] = {}
         for cpu, of_cpu in _by_cpu(cpus, numbers).items():
             expected = self._next[cpu]
             ordered = sorted(of_cpu)
@@ -365,8 +373,8 @@ class _Numbers:
             self._next[cpu] = max(expected, arrived[-1] + 1)
             holes = _holes(expected, arrived[news:], self._next[cpu])
             if holes:
-                stamps = {e.seq: e.ts_ns for e in records if e.cpu == cpu}
-                new = [_Gap(first, end, stamps[end & _SEQ_MASK]) for first, end in holes]
+                stamps = stamps or {(e.cpu, e.seq): e.ts_ns for e in records}
+                new = [_Gap(first, end, stamps[cpu, end & _SEQ_MASK]) for first, end in holes]
                 gaps[cpu] += [gap for gap in new if gap.length > _LATE_AT_ONCE]
                 self._held[cpu] = [gap for gap in new if gap.length <= _LATE_AT_ONCE]
         return self._all_lost(gaps)
@@ -450,7 +458,7 @@ def _records_of(meta: Buffer, at: int) -> Iterator[tuple[int, bytes]]:
         head = bytes(meta[position : position + _META_HEAD.size])
         kind, size = _META_HEAD.unpack(head) if len(head) == _META_HEAD.size else (0, 0)
         record = bytes(meta[position : position + size])
-        if size < _SMALLEST.get(kind, _META_HEAD.size) or len(record) < size:
+        if not _SMALLEST.get(kind, _META_HEAD.size) <= size <= _LARGEST.get(kind, size) or len(record) < size:
             raise TraceFileError(f"damaged at byte {at + position}: a meta record cannot be of {size} bytes")
         yield kind, record
         position += size
@@ -468,7 +476,8 @@ def _path_of(names: bytes, flags: int) -> bytes:
 
 def _resolved(claim: bytes, base: File | None) -> bytes:
     """A string that a program passed, behind the path of the folder that it starts from, where that is known."""
-    if base is None or not claim or claim.startswith(b"/"):
+    # A folder's path is the kernel's. Claims behind claims would grow with each, to gigabytes from a small file.
+    if base is None or base.raw_claim is not None or not claim or claim.startswith(b"/"):
         return claim
     return base.raw_path.rstrip(b"/") + b"/" + claim
 

@@ -521,3 +521,11 @@ def test_sums_of_lost_accesses_name_what_they_are_of() -> None:
         "pread64", "/data/a", 4242, False,
     )  # fmt: skip
     assert (opens.count, opens.access.op, opens.access.path, opens.size_ret) == (3, "openat", None, None)
+
+
+def test_sums_that_no_run_amounts_to_are_left_out() -> None:
+    decoder = Decoder()
+    for field in ("accesses", "result", "latency_ns", "first_ns", "last_ns"):
+        decoder.learn(builders.folded(**{field: 2**64 - 1}))
+    assert decoder.take_folded() == []
+    assert decoder.unknown_records == 5

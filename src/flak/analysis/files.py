@@ -43,8 +43,8 @@ class FilePatterns:
         self._tasks = IdMap()  # task_id → process
         self._pids: set[int] = set()
         self._ended_count = 0
-        self._ending: list[int] = []  # processes whose end came with the current chunk
-        self._ended: list[int] = []  # … with the chunk before: their last accesses are behind us
+        self._ending: set[int] = set()  # processes whose end came with the current chunk
+        self._ended: set[int] = set()  # … with the chunk before: their last accesses are behind us
         self._totals = Totals()
         self._cursors = Cursors()
         self._unions = Unions()
@@ -75,7 +75,7 @@ class FilePatterns:
             self._add_folded(batch.folded)
         for event in batch.process_events:
             if isinstance(event, Exit) and event.is_last and event.task:
-                self._ending.append(event.task.pid)
+                self._ending.add(event.task.pid)
 
     def results(self) -> list[FileRow]:
         """A row per file that was read, written or faulted on, in the order of first access."""
@@ -110,7 +110,8 @@ class FilePatterns:
             self._totals.reserve(len(self._files) * KINDS)
             self._totals.span(owner, np.array([lost.first_ns]), np.zeros(1, np.int64))
             self._totals.span(owner, np.array([lost.ts_ns]), np.zeros(1, np.int64))
-            self._totals.add(owner, {which: np.array([amount]) for which, amount in _amounts(lost).items()})
+            for which, amount in _amounts(lost).items():
+                self._totals.sums[which, owner] += amount
 
     def _count(self, chunk: Columns) -> None:
         """Everything that was tried."""
@@ -184,10 +185,10 @@ class FilePatterns:
         process may follow its end by a round.
         """
         if self._ended:
-            self._cursors.forget(np.array(self._ended, np.int64))
+            self._cursors.forget(np.array(sorted(self._ended), np.int64))
             self._ended_count += len(self._pids.intersection(self._ended))
             self._pids.difference_update(self._ended)
-        self._ended, self._ending = self._ending, []
+        self._ended, self._ending = self._ending, set()
 
     def _fold(self) -> None:
         """Put together what was counted apart because a file's identity arrived late."""

@@ -23,6 +23,7 @@ _SUB_BITS = 5
 _SHIFT = np.int64(52 - _SUB_BITS)
 _BEFORE_ONE = np.int64((1023 << _SUB_BITS) - 1)  # bucket 0 is the value 0, bucket 1 begins at 1
 _KEY_BITS = 11  # 2,018 buckets: the last one begins at 2**63
+_HIGHEST = np.nextafter(2.0**63, 0)  # what is nearer to 2**63 than to this, as a read of SSIZE_MAX bytes, would not fit
 _MANY = 1024
 _PATIENCE = 1 << 16
 
@@ -51,7 +52,7 @@ class Bins:
     @property
     def mean(self) -> Ints:
         """What each bucket stands for."""
-        return np.rint(self.total / self.count).astype(np.int64)
+        return np.minimum(np.rint(self.total / self.count), _HIGHEST).astype(np.int64)
 
     def take(self, rows: Ints | Flags) -> Bins:
         """These rows only."""

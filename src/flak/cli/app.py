@@ -296,7 +296,7 @@ def run(arguments: list[str]) -> int:
     except FlakError as error:
         if os.environ.get("FLAK_DEBUG"):
             traceback.print_exception(error)
-            console.warn(getattr(error, "log", ""))
+            console.warn(getattr(error, "log", ""), has_lines=True)
         _tell(console, error, arguments)
         return _status(error)
     except Abandoned as abandoned:
@@ -320,7 +320,7 @@ def _tell(console: Console, error: FlakError, arguments: list[str]) -> None:
     from flak.cli.doctor import explain
 
     sudo = _with_sudo(arguments) if isinstance(refusal, NotPermitted) else ""
-    console.warn(error.message)
+    console.warn(error.message, has_lines=isinstance(error, LoadError))
     if not explain(console, has_sudo_hint=bool(sudo)) and error.hint:
         console.warn(f"hint: {error.hint}")
     if sudo:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClosingTable", "tell_counters"]
 
-_MOST_WAITING = 32 << 20  # bytes of slots
+_MOST_WAITING = 32 << 20  # bytes
+_OF_EVENT = 200  # bytes that a round takes besides its slots, and a process event, roughly
 
 
 class ClosingTable:
@@ -43,7 +44,7 @@ class ClosingTable:
     def add(self, batch: Batch, tables: Tables) -> None:
         """Take the accesses of one round."""
         self._waiting.append((batch, tables))
-        self._waiting_bytes += len(batch.slots)
+        self._waiting_bytes += len(batch.slots) + _OF_EVENT * (1 + len(batch.process_events))
         if self._waiting_bytes > _MOST_WAITING:
             self._fold()
 

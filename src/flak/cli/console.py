@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from io import RawIOBase
 
-from flak.errors import FlakError
+from flak.errors import FlakError, LoadError
 
 __all__ = ["Console", "uses_color", "width_of"]
 
@@ -33,21 +33,22 @@ class Console:
         if self.is_verbose:
             self.warn(text)
 
-    def warn(self, text: str) -> None:
-        """What has to be said even with -q."""
+    def warn(self, text: str, *, has_lines: bool = False) -> None:
+        """What has to be said even with -q. has_lines: line breaks in it are FLAK's own."""
         with contextlib.suppress(OSError, ValueError):  # nobody listens: no reason to stop
-            print(f"flak: {_safe(text)}", file=sys.stderr, flush=True)
+            print(f"flak: {_safe(text, has_lines)}", file=sys.stderr, flush=True)
 
     def fail(self, error: FlakError) -> None:
         """An error and what to do about it."""
-        self.warn(error.message)
+        self.warn(error.message, has_lines=isinstance(error, LoadError))
         if error.hint:
-            self.warn(f"hint: {error.hint}" if "\n" not in error.hint else error.hint)
+            self.warn(f"hint: {error.hint}" if "\n" not in error.hint else error.hint, has_lines=True)
 
 
-def _safe(text: str) -> str:
+def _safe(text: str, has_lines: bool) -> str:
     """The text without what could move a terminal's cursor: file names and arguments may stand in it."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    kept = "\n\t" if has_lines else "\t"
+    return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
 
 
 def uses_color(choice: str, stream: RawIOBase) -> bool:

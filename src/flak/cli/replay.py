@@ -40,7 +40,8 @@ def _show(recording: Recording, viewer: Viewer) -> bool:
     viewer.begin(recording.anchor)
     last = Batch(b"")
     # A recording holds the process events even when nobody asked for them (Session.record says why).
-    has_processes = "process" in recording.header.get("events", ("process",))
+    events = recording.header.get("events")
+    has_processes = not isinstance(events, list) or "process" in events
     hidden = 0
     for last in recording.batches():
         hidden += 0 if has_processes else len(last.process_events)
@@ -70,8 +71,8 @@ def _page_size(recording: Recording) -> int:
 def _elapsed_s(recording: Recording, last: Batch) -> float:
     """How long was traced: up to the footer, or in a recording that was never closed to an event of its last round."""
     begin_ns, _ = recording.anchor
-    try:
-        end_ns = int(recording.footer["clock"]["boot_ns"])
-    except (LookupError, TypeError, ValueError, OverflowError):
+    clock = recording.footer.get("clock")
+    end_ns = clock.get("boot_ns") if isinstance(clock, dict) else None
+    if not isinstance(end_ns, int) or not 0 <= end_ns < 1 << 64:
         end_ns = max((event.ts_ns for event in Decoder(recording.tables).decode(last)), default=begin_ns)
     return max(end_ns - begin_ns, 0) / 1e9
