@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from flak import __version__, preflight, probes
-from flak._records import FOLDED, FORMAT_VERSION, Nr, Op
+from flak._records import FOLDED, FORMAT_VERSION, FoldedRecord, Nr, Op
 from flak._skeleton import Config
 from flak.bpf import BpfObject, Shared
 from flak.containers import Names
@@ -414,6 +414,7 @@ class Session:
             if is_last:
                 self._stop_tracing()
             hung = b"" if is_last else self._pending.look()
+            sums = self._sums.news(is_last=is_last)  # before the round, which brings the names that these refer to
             found = self._drain.take()
             # What was left is taken at once, what comes is waited for: rounds of few events would cost the traced
             # program and us the more the faster we take them.
@@ -426,7 +427,7 @@ class Session:
                     taken.slots.release()
                     self._drain.give_back(found)
                 found = self._drain.take() if is_last else None  # at the end: till nothing is left
-            if lost := self._sums_of_lost(is_last):
+            if lost := self._records_of(sums):
                 if learns:
                     self.decoder.learn(b"".join(lost))
                 yield Taken([*lost], memoryview(b""), [], [])
@@ -457,13 +458,9 @@ class Session:
         books.written += accesses + events
         return Taken(meta, slots, process_events, [])
 
-    def _sums_of_lost(self, is_last: bool) -> list[bytes]:
-        """Records of what has been added to the sums of lost accesses, when it is time."""
-        return [
-            FOLDED.pack(*sums)
-            for sums in self._sums.news(is_last=is_last)
-            if not self._sieve or self._sieve.wants(sums.path_id)
-        ]
+    def _records_of(self, sums: Sequence[FoldedRecord]) -> list[bytes]:
+        """What has been added to the sums of lost accesses, but for paths that nobody asked for."""
+        return [FOLDED.pack(*record) for record in sums if not self._sieve or self._sieve.wants(record.path_id)]
 
     def _within_limit(self, accesses: int, slots: memoryview, limit: int) -> tuple[int, memoryview]:
         """What of a round may still be handed on, and how many accesses that are."""
