@@ -46,17 +46,24 @@ struct io_sync___ftrunc {
 const volatile bool has_cqe_argument = false; /* io_uring_complete passes the completion as a struct */
 const volatile bool traces_io_uring = false;  /* the hooks are on */
 
+#define OVERFLOW_SLOTS 64
+
 u64 undecoded_opcodes[FLAK_MAX_OPCODES] = {}; /* requests that are not decoded, by opcode */
 
 /*
- * Rings that have had no room for a completion, by a bit of a hash: such a completion is not traced, so that what seems to
- * be under way in them may have ended.
+ * When a ring last had no room for a completion, by a hash of its address: such a completion is not traced, so a request
+ * from before that seems to be under way when it may have ended.
  */
-u64 overflowed_rings = 0;
+u64 overflowed_ns[OVERFLOW_SLOTS] = {};
 
-static __always_inline u64 overflow_bit(u64 ring)
+static __always_inline u64 *overflow_of(u64 ring)
 {
-	return 1ULL << ((ring >> 6) * 0x9e3779b97f4a7c15ULL >> 58);
+	return &overflowed_ns[(ring >> 6) * 0x9e3779b97f4a7c15ULL >> 58 & (OVERFLOW_SLOTS - 1)];
+}
+
+static __always_inline bool may_have_overflowed(struct pending_request *request)
+{
+	return is_io_uring(request) && request->start_ns <= *overflow_of(request->owner);
 }
 
 /* The low bits of a request's flags are those of its entry (include/uapi/linux/io_uring.h). */
@@ -783,7 +790,7 @@ int flak_complete(u64 *ctx)
 SEC("?tp_btf/io_uring_cqe_overflow")
 int flak_overflow(u64 *ctx)
 {
-	__sync_fetch_and_or(&overflowed_rings, overflow_bit(ctx[0]));
+	*overflow_of(ctx[0]) = bpf_ktime_get_boot_ns();
 	return 0;
 }
 

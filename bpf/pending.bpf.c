@@ -363,7 +363,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 /* Has a request ended without a word? Those of a ring go with it; an iocb's program may have seen the end, in memory. */
 static __always_inline bool may_have_ended(struct pending_request *request)
 {
-	return request->is_silent || !is_io_uring(request) || overflowed_rings & overflow_bit(request->owner);
+	return request->is_silent || !is_io_uring(request) || may_have_overflowed(request);
 }
 
 /* The program of an iocb has ended, and its requests with it. */
@@ -390,7 +390,7 @@ int flak_requests(struct bpf_iter__bpf_map_elem *ctx)
 	request = index ? request_at(*index & (REQUEST_SLOTS - 1)) : NULL;
 	if (!request || !copy || request->key <= REQUEST_BUSY || !request->owner || request->is_unwanted)
 		return 0;
-	if (tells_hung && (request->is_silent || now - request->start_ns < hung_ns))
+	if (tells_hung && (request->is_silent || may_have_overflowed(request) || now - request->start_ns < hung_ns))
 		return 0;
 	key = request->key;
 	if (!tells_hung && __sync_val_compare_and_swap(&request->key, key, REQUEST_BUSY) != key)
@@ -405,7 +405,7 @@ int flak_requests(struct bpf_iter__bpf_map_elem *ctx)
 	if (!tells_hung) {
 		if (is_gone || may_have_ended(copy))
 			copy->marks |= FLAK_MARK_RESULT_UNKNOWN;
-		if (!is_gone && !copy->is_silent && !(overflowed_rings & overflow_bit(copy->owner)))
+		if (!is_gone && !copy->is_silent && !may_have_overflowed(copy))
 			copy->marks |= FLAK_MARK_UNFINISHED;
 		send_request(copy, 0, now);
 		return 0;

@@ -107,7 +107,7 @@ VARIABLES: dict[str, Variable] = {
     "only_failed": Variable(".rodata", "?", 1, 1),
     "only_visible": Variable(".rodata", "?", 1, 1),
     "op_of_nr": Variable(".rodata", "B", 1, 512),
-    "overflowed_rings": Variable(".bss", "Q", 8, 1),
+    "overflowed_ns": Variable(".bss", "Q", 8, 64),
     "own_level": Variable(".bss", "I", 4, 1),
     "own_pid_ns": Variable(".bss", "Q", 8, 1),
     "own_tgid": Variable(".bss", "I", 4, 1),

@@ -292,9 +292,9 @@ def is_asleep(pid: int) -> bool:
 
 
 @contextmanager
-def let_go_in_the_end(let_go: Callable[[], object]) -> Iterator[None]:
-    """Lets go on leaving, or when PATIENCE_S have gone by."""
-    timer = threading.Timer(PATIENCE_S, let_go)
+def let_go_in_the_end(let_go: Callable[[], object], patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Lets go on leaving, or when that time has gone by."""
+    timer = threading.Timer(patience_s, let_go)
     timer.start()
     try:
         yield
@@ -466,6 +466,18 @@ def threads_scene(fuse: Fuse, workloads: Workloads) -> Scene:
 
     command = workloads.command("hang", "threads", *(fuse / name for name in "abcde"))
     return Scene(command, wait_blocked, fuse.let_go, fuse / "a", "pread64")
+
+
+def test_only_what_hangs_on_wanted_files_is_told(fuse: Fuse, workloads: Workloads, tmp_path: Path) -> None:
+    scene, wanted = threads_scene(fuse, workloads), str(fuse / "c")
+
+    def is_again(notice: Any) -> bool:  # by then the others would have been told, too
+        return bool(notice.path == wanted and notice.latency_ns >= 2e9 * HUNG_S)
+
+    run = follow_command(scene, tmp_path, is_again, hung=HUNG_S, path=[wanted])
+    assert len(run.steps) == 5
+    assert [n.path for n in notices_of(run.events)] == 2 * [wanted]
+    assert [(e.path, e.file_offset) for e in accesses_of(run.events)] == [(wanted, 3 * PAGE)]
 
 
 # --- hung before tracing began
@@ -746,6 +758,36 @@ def test_flak_stops_while_its_target_hangs(scene: Scene, verb: list[str], tmp_pa
         assert process.returncode == 0, talk
         assert "Traceback" not in talk
         assert is_asleep(program.pid)
+
+
+@pytest.mark.parametrize("options", [[], ["--hung", "200ms"]], ids=" ".join)
+def test_a_path_in_a_page_that_does_not_come_holds_nobody_up(
+    fuse: Fuse, workloads: Workloads, options: list[str]
+) -> None:
+    fuse.hold("read", "a")
+    program = Running(workloads.command("hang", "path", fuse / "a"))
+    try:
+        program.wait_ready()
+        fuse.wait_held("read", "a")
+        with (
+            flak_process("trace", *options, "-p", program.pid) as process,
+            let_go_in_the_end(fuse.let_go, 3 * PATIENCE_S),
+        ):
+            output = Output(process)
+            output.wait_for_talk("tracing")
+            time.sleep(0.8)  # until it has met the call
+            began = time.monotonic()
+            talk = output.stop()
+            stopped_s = time.monotonic() - began
+            assert fuse.held() == [("read", "a")], "the call still hangs"
+        (step,) = program.finish()
+    finally:
+        fuse.let_go()
+        program.close()
+    assert process.returncode == 0, talk
+    assert stopped_s < 2
+    assert step["size"] > 10
+    assert step["result"] / 1e9 < 0.5, "the longest time in which the other thread could not map memory"
 
 
 # --- what the tests stand on

@@ -31,13 +31,14 @@ from flak.events import (
 )
 
 from .conftest import Traced
-from .running import Run, Workloads, by_tid, outcome, running
+from .running import PAGE, Run, Workloads, by_tid, outcome, running
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
 READS = ["read", "readv", "read_fixed", "readv_fixed"]
 WRITES = ["write", "writev", "write_fixed", "writev_fixed"]
 COUNT, SIZE, WAITING, BEFORE = 61, 4100, 5, 37
+HUNG_S = 0.1
 NO_RESULT = -9999  # the workload's word for a completion that never came
 
 
@@ -70,6 +71,12 @@ def skip_unknown_opcode(run: Run) -> None:
     """Skips where this kernel does not know the opcode: it refused every request."""
     if {s["result"] for s in run.steps} == {-errno.EINVAL}:
         pytest.skip(f"this kernel's io_uring knows no {run.steps[0]['op']}")
+
+
+def skip_unknown_flag(run: Run) -> None:
+    """Skips where this kernel does not know RWF_NOAPPEND (Linux 6.9): it refused every request."""
+    if {s["result"] for s in run.steps} <= {-errno.EINVAL, -errno.EOPNOTSUPP}:
+        pytest.skip("this kernel knows no RWF_NOAPPEND")
 
 
 def skip_without_direct(folder: Path) -> None:
@@ -234,11 +241,40 @@ def test_an_append_lands_at_the_end_wherever_the_program_asked(
     target = tmp_path / "target"
     target.write_bytes(bytes(BEFORE))
     run = traced("uring", kind, target, COUNT, depth, "append", *options)
+    assert_appended(run, target)
+
+
+@pytest.mark.parametrize(("kind", "depth", "options"), [("write", 16, []), ("writev", 1, []), ("write", 16, ["async"])])
+def test_a_request_that_asks_to_append_lands_at_the_end(
+    traced: Traced, tmp_path: Path, kind: str, depth: int, options: list[str]
+) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(bytes(BEFORE))
+    run = traced("uring", kind, target, COUNT, depth, "rwf_append", *options)
+    assert_appended(run, target)
+
+
+def assert_appended(run: Run, target: Path) -> None:
     seen, content = through(run), target.read_bytes()
     assert sorted(e.file_offset for e in seen) == [BEFORE + SIZE * i for i in range(COUNT)]
     assert [word_at(content, e.file_offset) for e in seen] == [i + 1 for i in range(COUNT)]
     assert [e.arg_offset for e in seen] == [5 * i for i in range(COUNT)]
     assert {e.marks for e in seen} == {("offset_from_size",)}
+    assert run.stats.is_exact
+
+
+@pytest.mark.parametrize("options", [[], ["async"]])
+def test_a_write_that_is_no_append_lands_where_it_was_asked_to(
+    traced: Traced, tmp_path: Path, options: list[str]
+) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(bytes(BEFORE))
+    run = traced("uring", "write", target, COUNT, 16, "noappend", *options)
+    skip_unknown_flag(run)
+    seen, content = through(run), target.read_bytes()
+    assert [seen_as(e) for e in seen] == [told(s) for s in run.steps]
+    assert [word_at(content, e.file_offset) for e in seen] == [i + 1 for i in range(COUNT)]
+    assert {(e.arg_offset, e.marks) for e in seen} == {(None, ())}
 
 
 def test_reads_at_the_end_of_a_file_return_less_than_asked(traced: Traced, tmp_path: Path) -> None:
@@ -433,6 +469,71 @@ def test_a_success_without_a_completion_is_seen_without_a_result(traced: Traced,
     assert run.stats.is_exact
 
 
+def test_members_of_a_silent_chain_that_failed_are_seen_without_a_result(traced: Traced, indexed: Path) -> None:
+    run = traced("uring", "chain", indexed)
+    head, *members = through(run)
+    assert seen_as(head) == told(run.steps[0])
+    assert (head.errno, head.marks) == ("EBADF", ())
+    assert [seen_as(e) for e in members] == [told(s) for s in run.steps[1:]]
+    assert {(e.path, e.latency_ns, e.marks) for e in members} == {(str(indexed), None, ("result_unknown",))}
+    assert len(members) == 5
+    assert run.stats.is_exact
+
+
+@pytest.mark.parametrize("count", [67, 997])
+def test_requests_whose_completions_find_no_room_are_seen_once(traced: Traced, indexed: Path, count: int) -> None:
+    run = traced("uring", "overflow", indexed, count)
+    seen = through(run)
+    assert {s["result"] for s in run.steps} == {SIZE}, "the program was told all in the end"
+    assert [seen_as(e)[:-1] for e in seen] == [told(s)[:-1] for s in run.steps]
+    assert {e.path for e in seen} == {str(indexed)}
+    known = [e for e in seen if e.marks == ()]
+    unknown = [e for e in seen if e.marks == ("result_unknown",)]
+    assert len(known) + len(unknown) == count
+    assert len(known) >= 16, "those for which there was room"
+    assert {(e.errno, e.size_ret) for e in known} == {(None, SIZE)}
+    assert {(e.errno, e.size_ret, e.latency_ns) for e in unknown} == {(None, None, None)}
+    assert run.stats.lost_total == 0 and run.stats.is_exact
+
+
+@pytest.mark.parametrize("arguments", [["chain"], ["overflow", 67]], ids=["chain", "overflow"])
+def test_requests_that_ended_without_a_word_do_not_hang(traced: Traced, indexed: Path, arguments: list[object]) -> None:
+    variant, *more = map(str, arguments)
+    run = traced("uring", variant, indexed, *more, hung=HUNG_S)
+    assert [e for e in through(run) if {"hung", "unfinished"} & set(e.marks)] == []
+    assert through(run)
+    assert run.stats.is_exact
+
+
+def test_silent_requests_of_rings_that_are_gone_take_no_room(traced: Traced, tmp_path: Path, indexed: Path) -> None:
+    target = tmp_path / "target"
+    run = traced("uring", "rings", target, indexed, events=["io_uring"])
+    silent = through(run, Write)
+    assert sorted(e.file_offset for e in silent) == list(range(17 * 1021))
+    assert {(e.path, e.size_req, e.size_ret, e.errno, e.marks) for e in silent} == {
+        (str(target), 1, None, None, ("result_unknown",)),
+    }  # fmt: skip
+    assert [seen_as(e) for e in through(run, Read)] == [told(s) for s in run.steps if s["op"] == "read"]
+    assert {(e.path, e.marks) for e in through(run, Read)} == {(str(indexed), ())}
+    assert len(through(run, Read)) == COUNT
+    assert run.stats.lost_total == 0 and run.stats.is_exact
+
+
+def test_a_silent_request_is_not_told_with_the_error_of_the_next(traced: Traced, tmp_path: Path, indexed: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(bytes(2 * PAGE))
+    run = traced("uring", "stale", target, indexed)
+    assert [s["result"] for s in run.steps if s["op"] == "read"] == 19 * [-errno.EINVAL]
+    silent, refused = through(run, Write), through(run, Read)
+    assert [seen_as(e) for e in silent] == [told(s) for s in run.steps if s["op"] == "write"]
+    assert {(e.path, e.errno, e.marks) for e in silent} == {(str(target), None, ("result_unknown",))}
+    assert {(e.errno, e.file_offset, e.size_req, e.size_ret) for e in refused} == {("EINVAL", None, None, None)}
+    assert {e.path for e in refused} == {None}
+    assert {e.marks for e in refused} == {("no_enter",)}
+    assert (len(silent), len(refused)) == (19, 19)
+    assert run.stats.is_exact
+
+
 @pytest.mark.parametrize("all_files", [False, True])
 def test_requests_that_touch_no_file_are_no_accesses(traced: Traced, indexed: Path, all_files: bool) -> None:
     run = traced("uring", "silent", indexed, all_files=all_files)
@@ -516,12 +617,14 @@ def test_a_request_that_is_cancelled_says_so(traced: Traced, fifo: Path) -> None
     assert (read.path, read.size_req, read.size_ret, read.errno) == (str(fifo), WAITING, None, "ECANCELED")
 
 
-def test_a_request_that_waits_when_its_program_ends_is_seen_once(traced: Traced, fifo: Path) -> None:
-    # It is cancelled by a kernel worker when the program is gone, which the trace may or may not live to see.
-    run = traced("uring", "leave", fifo, all_files=True)
+@pytest.mark.parametrize("variant", ["leave", "left"])
+def test_a_request_that_waits_when_its_program_ends_is_cancelled(traced: Traced, fifo: Path, variant: str) -> None:
+    # The kernel does so before the program's exit, so that the trace lives to see it, whoever else is traced.
+    run = traced("uring", variant, fifo, all_files=True)
     (read,) = through(run)
     assert (read.path, read.pid, read.size_req, read.size_ret) == (str(fifo), run.steps[0]["pid"], WAITING, None)
-    assert read.errno == "ECANCELED" or "unfinished" in read.marks or "result_unknown" in read.marks
+    assert (read.errno, read.marks) == ("ECANCELED", ())
+    assert read.latency_ns > 0
     assert run.stats.is_exact
 
 
@@ -567,13 +670,38 @@ def test_requests_that_wait_when_tracing_begins_are_marked_and_in_the_right_plac
 def test_a_trace_that_begins_and_ends_while_requests_wait_is_exact(
     workloads: Workloads, fifo: Path, indexed: Path
 ) -> None:
+    # Requests that FLAK never saw begin are seen where they complete, which these do not. That the program was looked
+    # at is told by its read(2) of stdin.
     with (
         running(workloads.command("uring", "began", fifo, indexed)) as program,
-        flak.trace(pid=program.pid, all_files=True, events=["io_uring"], duration=0.3) as session,
+        flak.trace(pid=program.pid, all_files=True, events=["read", "io_uring"], duration=0.3) as session,
     ):
         seen = [e for e in session if isinstance(e, Access)]
-    assert [e for e in seen if "unfinished" not in e.marks] == []
+    (waiting,) = seen
+    assert (waiting.via, waiting.op, waiting.pid) == ("syscall", "read", program.pid)
+    assert {"unfinished", "attached", "no_enter"} <= set(waiting.marks)
+    assert session.stats.written == 1
     assert session.stats.is_exact
+
+
+def test_requests_under_way_when_tracing_stops_have_their_own_file(workloads: Workloads, folder: Path) -> None:
+    skip_without_direct(folder)
+    truth = {}
+    for number in range(61):
+        path = folder / f"f{number:03}"
+        truth[str(path)] = number * PAGE
+        with path.open("wb") as file:
+            file.seek(number * PAGE)
+            file.write(bytes(PAGE))
+            os.fsync(file.fileno())
+    with running(workloads.command("uring", "mix", folder)) as program:
+        for _ in range(3):
+            with flak.trace(pid=program.pid, events=["io_uring"], duration=0.1) as session:
+                seen = [e for e in session if isinstance(e, Read)]
+            wrong = [(e.path, e.file_offset, e.marks) for e in seen if truth.get(e.path or "") != e.file_offset]
+            assert (len(wrong), wrong[:5]) == (0, [])
+            assert session.stats.lost_total == 0 and session.stats.is_exact
+            assert len(seen) > 100
 
 
 # --- which are wanted

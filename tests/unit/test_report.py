@@ -182,6 +182,9 @@ class TestHeadline:
     def test_losses_in_user_space_are_no_matter_of_the_buffer(self) -> None:
         assert render(stats=counters(lost={"user_disk": 3})) == "0 events, 2.0 s, 0 files, 3 lost (user_disk 3)\n"
 
+    def test_losses_for_want_of_memory_are_no_matter_of_the_buffer_either(self) -> None:
+        assert render(stats=counters(lost={"state_full": 3})) == "0 events, 2.0 s, 0 files, 3 lost (state_full 3)\n"
+
     def test_recursion_misses_beside_losses(self) -> None:
         text = render(stats=counters(recursion_misses=1, lost={"ring_full": 5}))
         assert "5 lost (ring_full 5; and unknown: 1 recursion miss), try" in text

@@ -11,6 +11,8 @@
  *         single:     one event at a time
  *         memory:     events are taken from the ring in memory, without a system call
  *         append:     O_APPEND, at offset 5 i
+ *         rwf_append: without O_APPEND, but each iocb has RWF_APPEND, at offset 5 i
+ *         noappend:   O_APPEND, but each iocb has RWF_NOAPPEND, at its slot
  *         direct:     O_DIRECT, 4096 bytes, in pieces of 1024, 2560 and 512
  *   sync FILE:          1 pwrite, 3 fsync, 2 fdsync
  *   fail FILE:          6 iocbs that fail, each handed over alone
@@ -21,20 +23,33 @@
  *   contexts FILE:      13 preads in each of two contexts, by an iocb of its own; events are taken in the other order
  *   reuse FILE:         1 iocb that is used 7 times; its events are taken from memory
  *   left FILE:          5 preads whose events nobody takes
+ *   forked FILE COUNT:  COUNT children at once make 10 preads each, one at a time, all by an iocb at the same address;
+ *                       each event is taken 5 ms later
+ *   orphans FILE COUNT: 17 children, one after the other, hand over COUNT preads and end without taking an event, which
+ *                       are no steps; 1.1 s later 61 preads
+ *   negative FILE:      an io_submit of −1 iocbs, which is refused and no step, then 1 pread
  *   gone FILE:          3 preads through a descriptor that is closed before the events are taken
  *   poll FILE:          an iocb that waits for a pipe, then 1 pread
  */
 #include "work.h"
 #include <linux/aio_abi.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 
 enum { SIZE = 4100, DIRECT_SIZE = 4096, SLOTS = 61, MAX_DEPTH = 64, CLOSED_FD = 987, NO_RESULT = -9999, PIECES = 3 };
 enum { MAX_BULK = 4096, EVENTS = 256 };
+enum { OWN_READS = 10, ORPHANED = 17, SOON_NS = 5000000, PAUSE_S = 1, PAUSE_NS = 100000000 };
+
+/* Younger than some headers. */
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
 
 /* What the kernel maps where the context's number points to (fs/aio.c). */
 struct aio_ring {
@@ -55,7 +70,7 @@ static struct iocb iocbs[MAX_BULK];
 static struct iocb *pointers[MAX_BULK];
 
 static struct options {
-	bool pgetevents, single, memory, append, direct;
+	bool pgetevents, single, memory, append, rwf_append, noappend, direct;
 } options;
 
 static aio_context_t make_context(unsigned int room)
@@ -173,8 +188,10 @@ static void parse_option(const char *name)
 		const char *name;
 		bool *is_set;
 	} known[] = {
-		{"pgetevents", &options.pgetevents}, {"single", &options.single}, {"memory", &options.memory},
-		{"append", &options.append},	     {"direct", &options.direct},
+		{"pgetevents", &options.pgetevents}, {"single", &options.single},
+		{"memory", &options.memory},	     {"append", &options.append},
+		{"rwf_append", &options.rwf_append}, {"noappend", &options.noappend},
+		{"direct", &options.direct},
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
@@ -188,7 +205,7 @@ static void parse_option(const char *name)
 static void prepare_transfer(const struct kind *kind, int fd, long i, int slot, int size)
 {
 	int first = options.direct ? 1024 : 1000, second = options.direct ? 2560 : 3001;
-	long long offset = options.append ? 5 * i : i * 7 % SLOTS * size;
+	long long offset = options.append || options.rwf_append ? 5 * i : i * 7 % SLOTS * size;
 	struct iocb *iocb = prepare(slot, kind->opcode, kind->name, fd, buffers[slot], size, offset);
 
 	pieces[slot][0] = (struct iovec){buffers[slot], first};
@@ -198,6 +215,7 @@ static void prepare_transfer(const struct kind *kind, int fd, long i, int slot, 
 		iocb->aio_buf = (uintptr_t)pieces[slot];
 		iocb->aio_nbytes = PIECES;
 	}
+	iocb->aio_rw_flags = options.rwf_append ? RWF_APPEND : options.noappend ? RWF_NOAPPEND : 0;
 	for (size_t word = 0; word < sizeof(buffers[slot]) / sizeof(uint32_t); word++)
 		((uint32_t *)buffers[slot])[word] = kind->is_write ? i + 1 : 0;
 }
@@ -206,7 +224,7 @@ static void run_transfers(const struct kind *kind, const char *path, long count,
 {
 	int size = options.direct ? DIRECT_SIZE : SIZE;
 	int fd = open_file(path, (kind->is_write ? O_WRONLY | O_CREAT : O_RDONLY) | (options.direct ? O_DIRECT : 0) |
-					 (options.append ? O_APPEND : 0));
+					 (options.append || options.noappend ? O_APPEND : 0));
 	aio_context_t context = make_context(MAX_DEPTH);
 
 	if (depth < 1 || depth > MAX_DEPTH)
@@ -406,6 +424,75 @@ static void run_left(const char *path)
 	submit(context, 5);
 }
 
+static void run_forked(const char *path, long count)
+{
+	int fd = open_file(path, O_RDONLY);
+	aio_context_t context;
+
+	for (long i = 0; i < count; i++) {
+		pid_t child = fork();
+
+		if (child < 0)
+			die("cannot fork");
+		if (child)
+			continue;
+		context = make_context(4);
+		for (int j = 0; j < OWN_READS; j++) {
+			prepare_pread(0, fd, buffers[0], SIZE, (i * OWN_READS + j) * 100);
+			submit(context, 1);
+			nanosleep(&(struct timespec){.tv_nsec = SOON_NS}, NULL);
+			await(context, 1);
+		}
+		return; /* and report */
+	}
+	while (wait(NULL) > 0)
+		;
+}
+
+static void run_orphans(const char *path, long count)
+{
+	int fd = open_file(path, O_RDONLY);
+	aio_context_t context;
+
+	if (count < 1 || count > MAX_BULK)
+		usage("aio: between 1 and 4096 at once");
+	for (int i = 0; i < ORPHANED; i++) {
+		pid_t child = fork();
+
+		if (child < 0)
+			die("cannot fork");
+		if (!child) {
+			for (long j = 0; j < count; j++)
+				prepare_pread(j, fd, buffers[0], 5, j);
+			submit(make_context(count), count);
+			_exit(0);
+		}
+		if (waitpid(child, NULL, 0) != child)
+			die("no child");
+	}
+	nanosleep(&(struct timespec){PAUSE_S, PAUSE_NS}, NULL);
+	context = make_context(1);
+	for (int i = 0; i < SLOTS; i++) {
+		prepare_pread(0, fd, buffers[0], SIZE, i * SIZE);
+		complete(context, 1);
+	}
+}
+
+static void run_negative(const char *path)
+{
+	int fd = open_file(path, O_RDONLY);
+	aio_context_t context = make_context(8);
+
+	for (int i = 0; i < 5; i++)
+		prepare_pread(i, fd, buffers[i], SIZE, 1000 * i);
+	if (syscall(SYS_io_submit, context, -1L, pointers) != -1 || errno != EINVAL)
+		die("io_submit took a negative number");
+	log_here.count = 0;
+	prepare_pread(5, fd, buffers[5], SIZE, 5000);
+	pointers[0] = &iocbs[5];
+	complete(context, 1);
+}
+
 static void run_gone(const char *path)
 {
 	int fd = open_file(path, O_RDONLY);
@@ -441,9 +528,9 @@ static bool run(const char *variant, const char *path, const char *count)
 		const char *name;
 		void (*run)(const char *path);
 	} variants[] = {
-		{"sync", run_sync},	{"fail", run_fail},	    {"short", run_short},
-		{"middle", run_middle}, {"contexts", run_contexts}, {"reuse", run_reuse},
-		{"left", run_left},	{"gone", run_gone},	    {"poll", run_poll},
+		{"sync", run_sync},	    {"fail", run_fail},	  {"short", run_short}, {"middle", run_middle},
+		{"contexts", run_contexts}, {"reuse", run_reuse}, {"left", run_left},	{"negative", run_negative},
+		{"gone", run_gone},	    {"poll", run_poll},
 	};
 
 	for (size_t i = 0; i < sizeof(variants) / sizeof(*variants); i++)
@@ -453,6 +540,10 @@ static bool run(const char *variant, const char *path, const char *count)
 		}
 	if (count && !strcmp(variant, "bulk"))
 		run_bulk(path, number(count));
+	else if (count && !strcmp(variant, "forked"))
+		run_forked(path, number(count));
+	else if (count && !strcmp(variant, "orphans"))
+		run_orphans(path, number(count));
 	else if (count && !strcmp(variant, "threads"))
 		run_threads(path, number(count));
 	else

@@ -14,6 +14,11 @@
  *                        not one of them
  *   uring FILE OFFSET:   an IORING_OP_READ of 4096 bytes
  *   aio FILE OFFSET:     an IOCB_CMD_PREAD of 4096 bytes, with O_DIRECT
+ *   path FILE:           one thread's openat(2) of a path that lies in a mapping of FILE, which is no step; meanwhile the
+ *                        first maps and unmaps a page every 10 ms until stdin ends. The step: as the size how often, as
+ *                        the result the longest time in nanoseconds from one such round to the next
+ *   busy COUNT:          COUNT threads read a byte from a pipe each, again and again, and wait about 7 ms; until stdin
+ *                        ends. A step's offset is when the read began, its size how long it took at most (ns, boot time)
  *   idle FILE:           no such call at all: threads that sleep in nanosleep, futex and poll and in wait4 for a child
  *                        which does so in pause, and one that loops; each has read FILE before. Until it is killed
  */
@@ -30,7 +35,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { THREADS = 16, IDLE = 5 };
+enum { THREADS = 16, IDLE = 5, ROUND_NS = 10000000, MAX_BUSY = 64, FEED_NS = 7000000, PAUSE_NS = 2000000 };
 
 static char data[THREADS][PAGE] __attribute__((aligned(PAGE)));
 static struct log logs[THREADS];
@@ -154,6 +159,109 @@ static void run_threads(int count)
 	for (int i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
 	report(logs, count);
+}
+
+static long long now(clockid_t clock)
+{
+	struct timespec time;
+
+	clock_gettime(clock, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void rest(long ns)
+{
+	nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+}
+
+static bool is_to_end(void)
+{
+	return poll(&(struct pollfd){.fd = STDIN_FILENO, .events = POLLIN}, 1, 0);
+}
+
+static void *open_path(void *arg)
+{
+	syscall(SYS_openat, AT_FDCWD, arg, O_RDONLY, 0);
+	return NULL;
+}
+
+static void run_path(const char *path)
+{
+	int fd = open_file(path, O_RDONLY);
+	char *base = mmap(NULL, 16 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+	long long begin, last, longest = 0;
+	long rounds = 0;
+
+	if (base == MAP_FAILED)
+		die("cannot map %s", path);
+	say_ready();
+	start(open_path, base + 2 * PAGE);
+	for (last = now(CLOCK_MONOTONIC); !is_to_end(); rounds++, rest(ROUND_NS)) {
+		volatile char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (page == MAP_FAILED)
+			die("cannot map");
+		*page = 1;
+		munmap((void *)page, PAGE);
+		begin = last;
+		last = now(CLOCK_MONOTONIC);
+		if (last - begin > longest)
+			longest = last - begin;
+	}
+	note("rounds", NONE, NONE, rounds, longest);
+}
+
+static struct busy {
+	pthread_t thread;
+	int ends[2];
+	struct log log;
+} busy[MAX_BUSY];
+static atomic_bool is_over;
+
+static void *read_pipe(void *arg)
+{
+	struct busy *own = arg;
+	long long begin;
+	char byte;
+
+	while (!atomic_load(&is_over)) {
+		begin = now(CLOCK_BOOTTIME);
+		if (syscall(SYS_read, own->ends[0], &byte, 1L) != 1)
+			die("cannot read");
+		note("read", own->ends[0], begin, now(CLOCK_BOOTTIME) - begin, 1);
+		rest(PAUSE_NS);
+	}
+	own->log = log_here;
+	return NULL;
+}
+
+static void run_busy(long count)
+{
+	struct log all[MAX_BUSY];
+
+	if (count < 1 || count > MAX_BUSY)
+		usage("hang busy: from 1 to 64");
+	for (long i = 0; i < count; i++) {
+		if (pipe(busy[i].ends))
+			die("cannot make a pipe");
+		busy[i].thread = start(read_pipe, &busy[i]);
+	}
+	say_ready();
+	while (!is_to_end())
+		for (long i = 0; i < count; i++) {
+			if (!(i % 8))
+				rest(FEED_NS / (count / 8 + 1));
+			if (write(busy[i].ends[1], "x", 1) != 1)
+				die("cannot write");
+		}
+	atomic_store(&is_over, true);
+	for (long i = 0; i < count; i++) {
+		if (write(busy[i].ends[1], "x", 1) != 1)
+			die("cannot write");
+		pthread_join(busy[i].thread, NULL);
+		all[i] = busy[i].log;
+	}
+	report(all, count);
 }
 
 static void *map_ring(int ring, size_t size, off_t offset)
@@ -284,6 +392,10 @@ int main(int argc, char **argv)
 		run_open(argv[2]);
 	else if (!strcmp(variant, "close"))
 		run_close(argv[2]);
+	else if (!strcmp(variant, "path"))
+		run_path(argv[2]);
+	else if (!strcmp(variant, "busy"))
+		run_busy(number(argv[2]));
 	else if (!strcmp(variant, "idle"))
 		run_idle();
 	else if (argc != 4)

@@ -12,6 +12,8 @@
  *         ring:   the ring's own descriptor is registered and closed
  *         here:   at the file's position (offset -1)
  *         append: O_APPEND, at offset 5 i
+ *         rwf_append: without O_APPEND, but each request has RWF_APPEND, at offset 5 i
+ *         noappend:   O_APPEND, but each request has RWF_NOAPPEND, at its slot
  *         direct: O_DIRECT, 4096 bytes, in pieces of 1024, 2560 and 512
  *         cold:   the file is taken out of the page cache first
  *   fail FILE:      7 requests that fail when they are carried out
@@ -23,6 +25,15 @@
  *   slots DIR:      files opened into slots of the table of registered files, read there, and closed
  *   splice FILE TO: from FILE to TO through a pipe, twice; the second time FILE is registered
  *   skip FILE:      11 reads that ask for no completion when they succeed, of which 3 fail, then one that asks for one
+ *   chain FILE:     a chain of 6 reads whose first fails and asks for no completion when it succeeds: the others are
+ *                   cancelled without a word. Ends 350 ms later
+ *   rings FILE OTHER: 17 rings, one after the other, are made, make 1021 writes of 1 byte that ask for no completion when
+ *                   they succeed, write i at offset i, and are closed when the file has it all; then 61 reads of OTHER through one more
+ *   stale FILE OTHER: 19 times a write of 111 bytes of FILE that asks for no completion when it succeeds, which the
+ *                   program makes sure of by reading, then a read of OTHER that is refused while it is parsed: by a ring
+ *                   of one request, all with the same user_data
+ *   overflow FILE COUNT: COUNT reads, 8 at a time, none of whose completions is taken before all have been made, by a
+ *                   ring with room for 16; 350 ms later all are taken
  *   silent FILE:    requests that touch no file's content: nops, timers, polls, sockets, messages
  *   others FILE:    5 fgetxattr, 3 getxattr, 2 fsetxattr, 1 setxattr, 2 uring_cmd
  *   unknown FILE:   3 requests with an opcode that does not exist, then one read
@@ -34,7 +45,10 @@
  *   waits DIR:      DIR/f: 97 reads; DIR/fifo: 3 reads of 5 bytes in between, each of which waits 50 ms or more
  *   cancel FIFO:    a read that waits until it is cancelled
  *   leave FIFO:     exits while a read of 5 bytes waits
+ *   left FIFO:      a child does so, the parent ends 200 ms later; the step is the child's
  *   stay FIFO:      prints "ready PID" and stays while a read of 5 bytes waits
+ *   mix DIR:        prints "ready PID", then reads of 4096 bytes of DIR/f000 … DIR/f060, 16 at a time, of file k at 4096 k
+ *                   and nowhere else, all with one user_data and handed to kernel threads. Until it is killed
  *   began FIFO FILE: prints "ready PID" while two linked reads wait, 5 bytes of FIFO and 4100 bytes at 12300 of FILE;
  *                   lets them go on when a byte comes on stdin, then makes 7 more reads
  */
@@ -52,9 +66,13 @@
 #include <time.h>
 
 enum { SIZE = 4100, DIRECT_SIZE = 4096, SLOTS = 61, MAX_DEPTH = 64, CLOSED_FD = 987, WAITING = 5, NO_RESULT = -9999 };
-enum { WAIT_NS = 50000000, PIECES = 3 };
+enum { WAIT_NS = 50000000, LONG_NS = 350000000, PIECES = 3 };
+enum { RINGS = 17, SILENT = 1021, STALE = 19, STALE_SIZE = 111, MIXED = 61, UNDER_WAY = 16 };
 
 /* Younger than some headers. */
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
 enum { READ_MULTISHOT = 49, FTRUNCATE = 55, READV_FIXED = 60, WRITEV_FIXED = 61, NO_SUCH_OPCODE = 200 };
 
 struct ring {
@@ -65,6 +83,7 @@ struct ring {
 	unsigned int *cq_head, *cq_tail, cq_mask;
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;
+	size_t sq_size, cq_size, sqes_size;
 	unsigned int tail;   /* requests put in so far */
 	unsigned int handed; /* of these, handed to the kernel */
 };
@@ -86,16 +105,25 @@ static void *map_ring(int fd, size_t size, long long offset)
 	return memory;
 }
 
-static void make_ring(struct ring *ring, unsigned int flags)
+/* `completions`: room for these; 0: as much as the kernel likes. */
+static void make_ring_of(struct ring *ring, unsigned int flags, unsigned int requests, unsigned int completions)
 {
-	struct io_uring_params params = {.flags = flags, .sq_thread_idle = 100};
+	struct io_uring_params params = {
+		.flags = flags | (completions ? IORING_SETUP_CQSIZE : 0),
+		.cq_entries = completions,
+		.sq_thread_idle = 100,
+	};
+	size_t sq_size, cq_size, sqes_size;
 	char *sq, *cq;
-	int fd = syscall(SYS_io_uring_setup, MAX_DEPTH, &params);
+	int fd = syscall(SYS_io_uring_setup, requests, &params);
 
 	if (fd < 0)
 		die("cannot make a ring");
-	sq = map_ring(fd, params.sq_off.array + params.sq_entries * sizeof(unsigned int), IORING_OFF_SQ_RING);
-	cq = map_ring(fd, params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
+	sq_size = params.sq_off.array + params.sq_entries * sizeof(unsigned int);
+	cq_size = params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe);
+	sqes_size = params.sq_entries * sizeof(struct io_uring_sqe);
+	sq = map_ring(fd, sq_size, IORING_OFF_SQ_RING);
+	cq = map_ring(fd, cq_size, IORING_OFF_CQ_RING);
 	*ring = (struct ring){
 		.fd = fd,
 		.setup_flags = flags,
@@ -106,9 +134,25 @@ static void make_ring(struct ring *ring, unsigned int flags)
 		.cq_head = (void *)(cq + params.cq_off.head),
 		.cq_tail = (void *)(cq + params.cq_off.tail),
 		.cq_mask = *(unsigned int *)(cq + params.cq_off.ring_mask),
-		.sqes = map_ring(fd, params.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES),
+		.sqes = map_ring(fd, sqes_size, IORING_OFF_SQES),
 		.cqes = (void *)(cq + params.cq_off.cqes),
+		.sq_size = sq_size,
+		.cq_size = cq_size,
+		.sqes_size = sqes_size,
 	};
+}
+
+static void make_ring(struct ring *ring, unsigned int flags)
+{
+	make_ring_of(ring, flags, MAX_DEPTH, 0);
+}
+
+static void close_ring(struct ring *ring)
+{
+	munmap((char *)ring->sq_tail - (uintptr_t)ring->sq_tail % PAGE, ring->sq_size);
+	munmap((char *)ring->cq_tail - (uintptr_t)ring->cq_tail % PAGE, ring->cq_size);
+	munmap(ring->sqes, ring->sqes_size);
+	close(ring->fd);
 }
 
 /* The next request, with nothing but its number. */
@@ -234,7 +278,7 @@ static const struct kind {
 };
 
 static struct options {
-	bool files, ring, here, append, direct, cold;
+	bool files, ring, here, append, rwf_append, noappend, direct, cold;
 	unsigned int setup_flags;
 	unsigned char sqe_flags;
 	bool link, drain;
@@ -252,6 +296,8 @@ static void parse_option(const char *name)
 		{"ring", &options.ring, 0, 0},
 		{"here", &options.here, 0, 0},
 		{"append", &options.append, 0, 0},
+		{"rwf_append", &options.rwf_append, 0, 0},
+		{"noappend", &options.noappend, 0, 0},
 		{"direct", &options.direct, 0, 0},
 		{"cold", &options.cold, 0, 0},
 		{"link", &options.link, 0, 0},
@@ -299,7 +345,8 @@ static void register_itself(struct ring *ring)
 static void add_transfer(struct ring *ring, const struct kind *kind, int fd, long i, int slot, int size)
 {
 	int first = options.direct ? 1024 : 1000, second = options.direct ? 2560 : 3001;
-	long long offset = options.here ? -1 : options.append ? 5 * i : i * 7 % SLOTS * size;
+	bool appends = options.append || options.rwf_append;
+	long long offset = options.here ? -1 : appends ? 5 * i : i * 7 % SLOTS * size;
 	/* The second of three registered ones. */
 	struct io_uring_sqe *sqe = next(ring, kind->opcode, options.files ? 1 : fd);
 
@@ -317,6 +364,7 @@ static void add_transfer(struct ring *ring, const struct kind *kind, int fd, lon
 	sqe->addr = kind->is_vector ? (uintptr_t)pieces[slot] : (uintptr_t)buffers[slot];
 	sqe->len = kind->is_vector ? PIECES : size;
 	sqe->off = offset;
+	sqe->rw_flags = options.rwf_append ? RWF_APPEND : options.noappend ? RWF_NOAPPEND : 0;
 	sqe->buf_index = kind->is_fixed ? slot : 0;
 }
 
@@ -324,7 +372,7 @@ static void run_transfers(const struct kind *kind, const char *path, long count,
 {
 	int size = options.direct ? DIRECT_SIZE : SIZE;
 	int fd = open_file(path, (kind->is_write ? O_WRONLY | O_CREAT : O_RDONLY) | (options.direct ? O_DIRECT : 0) |
-					 (options.append ? O_APPEND : 0));
+					 (options.append || options.noappend ? O_APPEND : 0));
 	int files[] = {-1, fd, -1};
 	struct ring ring;
 
@@ -643,6 +691,90 @@ static void run_skip(struct ring *ring, const char *path)
 	await(ring, 4);
 }
 
+static void run_chain(struct ring *ring, const char *path)
+{
+	int fd = open_file(path, O_RDONLY);
+
+	for (int i = 0; i < 6; i++)
+		add_read(ring, i ? fd : CLOSED_FD, buffers[i], SIZE, 1000 * i)->flags = i < 5 ? IOSQE_IO_LINK : 0;
+	ring->sqes[0].flags |= IOSQE_CQE_SKIP_SUCCESS;
+	submit(ring);
+	await(ring, 1);
+	rest(LONG_NS);
+}
+
+static void add_silent_write(struct ring *ring, int fd, unsigned int size, long long offset)
+{
+	struct io_uring_sqe *sqe = add(ring, IORING_OP_WRITE, "write", fd, offset, size);
+
+	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+	sqe->addr = (uintptr_t)buffers[0];
+	sqe->len = size;
+	sqe->off = offset;
+}
+
+static void run_rings(const char *path, const char *other)
+{
+	int fd = open_file(path, O_RDWR | O_CREAT), from = open_file(other, O_RDONLY);
+	char found[SILENT];
+	struct ring ring;
+
+	memset(buffers[0], 'x', SILENT);
+	for (int i = 0; i < RINGS; i++) {
+		make_ring_of(&ring, 0, 1024, 0);
+		for (int j = 0; j < SILENT; j++)
+			add_silent_write(&ring, fd, 1, i * SILENT + j);
+		submit(&ring);
+		while (pread(fd, found, SILENT, i * SILENT) != SILENT || memchr(found, 0, SILENT))
+			rest(1000000);
+		close_ring(&ring);
+	}
+	make_ring(&ring, 0);
+	run_reads(&ring, from, buffers[0], SLOTS);
+}
+
+static void run_stale(const char *path, const char *other)
+{
+	int fd = open_file(path, O_RDWR), from = open_file(other, O_RDONLY);
+	char found[STALE_SIZE];
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe cqe;
+	struct ring ring;
+
+	make_ring_of(&ring, 0, 1, 0);
+	for (int i = 0; i < STALE; i++) {
+		memset(buffers[0], 'A' + i, STALE_SIZE);
+		add_silent_write(&ring, fd, STALE_SIZE, PAGE);
+		ring.sqes[0].user_data = 0;
+		submit(&ring);
+		for (found[0] = 0; memcmp(found, buffers[0], STALE_SIZE);)
+			if (pread(fd, found, STALE_SIZE, PAGE) != STALE_SIZE)
+				die("cannot read %s", path);
+		sqe = add_read(&ring, from, buffers[1], 222, 0);
+		sqe->user_data = 0;
+		sqe->ioprio = 0xffff; /* no such priority */
+		submit(&ring);
+		while (!reap(&ring, &cqe))
+			enter(&ring, 0, 1);
+		log_here.steps[log_here.count - 1].result = cqe.res;
+	}
+}
+
+static void run_overflow(const char *path, long count)
+{
+	int fd = open_file(path, O_RDONLY);
+	struct ring ring;
+
+	make_ring_of(&ring, 0, 8, 16);
+	for (long i = 0; i < count; i++) {
+		add_read(&ring, fd, buffers[i % 8], SIZE, i * 7 % SLOTS * SIZE);
+		if (i % 8 == 7 || i == count - 1)
+			submit(&ring);
+	}
+	rest(LONG_NS);
+	await(&ring, count);
+}
+
 static void run_silent(struct ring *ring, const char *path)
 {
 	struct __kernel_timespec soon = {.tv_nsec = 1000000};
@@ -922,11 +1054,60 @@ static void run_leave(struct ring *ring, const char *path)
 	submit(ring);
 }
 
+static void run_left(struct ring *ring, const char *path)
+{
+	pid_t child = fork();
+
+	if (child < 0)
+		die("cannot fork");
+	if (!child) {
+		run_leave(ring, path);
+		return; /* and report */
+	}
+	if (waitpid(child, NULL, 0) != child)
+		die("no child");
+	rest(4 * WAIT_NS);
+}
+
 static void run_stay(struct ring *ring, const char *path)
 {
 	run_leave(ring, path);
 	say("ready %d\n", getpid());
 	pause();
+}
+
+static void add_mixed(struct ring *ring, const int *files, long number)
+{
+	long file = number * 7 % MIXED;
+	struct io_uring_sqe *sqe = next(ring, IORING_OP_READ, files[file]);
+
+	sqe->flags = IOSQE_ASYNC;
+	sqe->user_data = 0;
+	sqe->addr = (uintptr_t)buffers[number % UNDER_WAY];
+	sqe->len = PAGE;
+	sqe->off = file * PAGE;
+}
+
+static void run_mix(struct ring *ring, const char *dir)
+{
+	struct io_uring_cqe cqe;
+	int files[MIXED];
+	char path[4096];
+	long number;
+
+	for (int i = 0; i < MIXED; i++) {
+		snprintf(path, sizeof(path), "%s/f%03d", dir, i);
+		files[i] = open_file(path, O_RDONLY | O_DIRECT);
+	}
+	for (number = 0; number < UNDER_WAY; number++)
+		add_mixed(ring, files, number);
+	say("ready %d\n", getpid());
+	for (;;) {
+		submit(ring);
+		enter(ring, 0, 1);
+		while (reap(ring, &cqe))
+			add_mixed(ring, files, number++);
+	}
 }
 
 static void run_began(struct ring *ring, const char *path, const char *file)
@@ -954,7 +1135,8 @@ static bool run_on_file(struct ring *ring, const char *variant, const char *path
 		{"fail", run_fail},	{"refused", run_refused}, {"short", run_short},	  {"links", run_links},
 		{"meta", run_meta},	{"slots", run_slots},	  {"skip", run_skip},	  {"silent", run_silent},
 		{"others", run_others}, {"unknown", run_unknown}, {"closed", run_closed}, {"waits", run_waits},
-		{"cancel", run_cancel}, {"leave", run_leave},	  {"stay", run_stay},
+		{"cancel", run_cancel}, {"leave", run_leave},	  {"stay", run_stay},	  {"chain", run_chain},
+		{"left", run_left},	{"mix", run_mix},
 	};
 
 	for (size_t i = 0; i < sizeof(variants) / sizeof(*variants); i++)
@@ -966,6 +1148,12 @@ static bool run_on_file(struct ring *ring, const char *variant, const char *path
 		return false;
 	if (!strcmp(variant, "splice"))
 		run_splice(ring, path, more);
+	else if (!strcmp(variant, "rings"))
+		run_rings(path, more);
+	else if (!strcmp(variant, "stale"))
+		run_stale(path, more);
+	else if (!strcmp(variant, "overflow"))
+		run_overflow(path, number(more));
 	else if (!strcmp(variant, "began"))
 		run_began(ring, path, more);
 	else if (!strcmp(variant, "second"))
