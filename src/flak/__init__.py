@@ -148,6 +148,7 @@ def trace(
     events: Collection[str] | None = None,
     latency: bool = True,
     hung: float | None = None,
+    redact: str | None = None,
     buffer_size: int = 16 << 20,
     duration: float | None = None,
     max_events: int | None = None,
@@ -164,6 +165,8 @@ def trace(
     What: `path` patterns, only `failed` calls, `min_latency_ns`, `min_size` in bytes. all_files: pipes, sockets and
     devices too. events: only these groups, by the names of the option --events. latency: False saves the hook at enter.
     hung: seconds; only what takes so long, and while it is under way notices of it, marked "hung".
+
+    redact: "hash", "basename" or "prefix:N" takes names out of paths before anybody sees them.
 
     buffer_size: bytes. duration: seconds. max_events: accesses. user: who the command runs as. stdout: a descriptor for
     its standard output.
@@ -195,6 +198,7 @@ def trace(
         events=events,
         latency=latency,
         hung=hung,
+        redact=redact,
         buffer_size=buffer_size,
         duration=duration,
         max_events=max_events,

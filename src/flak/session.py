@@ -50,6 +50,7 @@ from flak.events import (
 from flak.filters import Filters, PathPatterns, PathSieve
 from flak.folded import FoldedSums
 from flak.pending import Pending
+from flak.redaction import Redaction, Redactor
 from flak.roster import Roster
 from flak.selection import Selection
 from flak.tally import Tally
@@ -122,6 +123,7 @@ class Session:
     latency: False saves the hook at enter. hung: seconds; only what takes so long is wanted, of all files, and what is
     still under way is told by notices (`Batch.notices`).
     buffer_size: bytes of the access ring, rounded up to a power of two.
+    redact: "hash", "basename" or "prefix:N": names are replaced before anybody sees them (`redaction.Redactor`).
     duration: stop after so many seconds. max_events: stop after so many accesses.
     user: who a command runs as. stdout: a descriptor for its standard output.
 
@@ -137,6 +139,7 @@ class Session:
         events: Collection[str] | None = None,
         latency: bool = True,
         hung: float | None = None,
+        redact: str | None = None,
         buffer_size: int = DEFAULT_BUFFER_SIZE,
         duration: float | None = None,
         max_events: int | None = None,
@@ -160,6 +163,7 @@ class Session:
         usual = EVENT_GROUPS.keys() - ({"process"} if self._filters.is_any else set())
         self._events = frozenset(usual if events is None else events)
         self._has_latency = latency
+        self._redactor = Redactor(Redaction.parse(redact)) if redact is not None else None
         self._buffer_size = 1 << max(buffer_size - 1, mmap.PAGESIZE - 1).bit_length()
         self._duration = duration
         self._max_events = max_events
@@ -170,6 +174,8 @@ class Session:
         self.missing: dict[str, str] = {}
         self.decoder = Decoder()
         self.decoder.tables.own_mnt_ns = _inode("/proc/self/ns/mnt")
+        # What patterns of paths are matched with: where names are redacted, another decoder has the true ones.
+        self._true_names = Decoder() if self._redactor and self._patterns else None
         self._stack = contextlib.ExitStack()
         self._command: Command | None = None
         self._roster = Roster(selection)
@@ -249,7 +255,8 @@ class Session:
         self._shared = self._stack.enter_context(Shared(self._bpf))
         self._tally = Tally(self._shared["counters"], self._shared["undecoded_opcodes"])
         if self._patterns:
-            self._sieve = PathSieve(self._patterns, self.tables.paths, self._shared["unwanted_paths"])
+            names = (self._true_names or self.decoder).tables.paths
+            self._sieve = PathSieve(self._patterns, names, self._shared["unwanted_paths"])
         self._sums = FoldedSums(self._shared["folded"], self._books.is_losing)
         self._pending = Pending(self._bpf, self._shared, self.decoder, self._hung)
         self._started = time.monotonic()
@@ -319,7 +326,7 @@ class Session:
 
     def header(self) -> dict[str, Any]:
         """What a recording says about itself before the first record (docs/format.md)."""
-        return {
+        entries = {
             "flak": __version__,
             "format": FORMAT_VERSION,
             "host": socket.gethostname(),
@@ -341,7 +348,9 @@ class Session:
             "findings": preflight.summary(),
             "clock_anchors": [{"boot_ns": self._anchor[0], "realtime_ns": self._anchor[1]}],
             "ring_size": self._buffer_size,
+            "redact": self._redactor and self._redactor.redaction.text,
         }
+        return self._redactor.header(entries, self._selection) if self._redactor else entries
 
     # --- draining
 
@@ -445,6 +454,10 @@ class Session:
         books.received += accesses + events
         meta: list[Buffer] = list(self._name_containers(found.meta))
         meta += found.meta
+        if self._redactor:
+            if self._true_names:
+                self._true_names.learn(b"".join(meta))
+            meta = self._redactor.records(meta)
         process_events = self.decoder.learn(b"".join(meta)) if learns else []
         if not takes_process_events:
             books.filtered["events"] += events

@@ -62,7 +62,7 @@ from flak.events import (
 
 __all__ = [
     "Buffer", "Decoder", "Layouts", "cgroups_of", "compare_layouts", "container_record", "count_accesses",
-    "count_process_events", "first_slots", "is_operands", "size_of_accesses",
+    "count_process_events", "first_slots", "is_operands", "records_of", "size_of_accesses",
 ]  # fmt: skip
 
 Buffer = bytes | memoryview
@@ -144,7 +144,7 @@ class Decoder:
         Raises TraceFileError where a record's size cannot be; `at` is the span's place in its file, for the message.
         """
         happened: list[Event] = []
-        for kind, record in _records_of(meta, at):
+        for kind, record in records_of(meta, at):
             if kind == _META_NAME:
                 self._learn_name(record)
             elif kind == _META_TASK:
@@ -451,7 +451,7 @@ def _operands_at(slots: memoryview, at: int) -> Operands:
     )
 
 
-def _records_of(meta: Buffer, at: int) -> Iterator[tuple[int, bytes]]:
+def records_of(meta: Buffer, at: int = 0) -> Iterator[tuple[int, bytes]]:
     """Each record of a span of meta payloads with its kind. Raises TraceFileError where a size cannot be."""
     position = 0
     while position < len(meta):
@@ -526,7 +526,7 @@ def count_process_events(payloads: Iterable[Buffer]) -> int:
     """How many fork, exec and exit records meta payloads hold, one or several in each buffer. Raises TraceFileError
     as `learn` does.
     """
-    return sum(kind == _META_PROCESS for payload in payloads for kind, _ in _records_of(payload, 0))
+    return sum(kind == _META_PROCESS for payload in payloads for kind, _ in records_of(payload))
 
 
 def cgroups_of(payloads: Iterable[Buffer]) -> list[tuple[int, int]]:

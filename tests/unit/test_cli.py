@@ -242,7 +242,7 @@ def test_every_way_to_choose_reaches_the_session(session: type[FakeSession]) -> 
 
 def test_options_reach_the_session(session: type[FakeSession]) -> None:
     arguments = "trace -p 7,8 -p 9 --no-follow -e read,fault --all-files --no-latency -d 10s --max-events 23"
-    assert run([*arguments.split(), "--buffer-size", "64M"]) == 0
+    assert run([*arguments.split(), "--buffer-size", "64M", "--redact", "prefix:2"]) == 0
     assert session.made[0].options == {
         "selection": Selection(pids=Choice((7, 8, 9)), follow=False),
         "filters": Filters(),
@@ -250,6 +250,7 @@ def test_options_reach_the_session(session: type[FakeSession]) -> None:
         "events": ("read", "fault"),
         "latency": False,
         "hung": None,
+        "redact": "prefix:2",
         "buffer_size": 64 << 20,
         "duration": 10.0,
         "max_events": 23,

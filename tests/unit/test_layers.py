@@ -21,7 +21,7 @@ LAYERS = [
     {"events", "outlets"},
     {"wire", "jsontext", "notes", "terminal", "_libbpf", "_skeleton", "cgroups", "comms", "target"},
     {"bpf", "containers", "filters", "lines", "selection", "analysis"},
-    {"probes", "columns", "drain", "folded", "tally", "tracefile", "watch"},
+    {"probes", "columns", "drain", "folded", "redaction", "tally", "tracefile", "watch"},
     {"pending", "preflight", "privileges", "roster"},
     {"session"},
     {"sinks", "report", "trial"},

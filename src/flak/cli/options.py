@@ -51,6 +51,7 @@ HUNG = _option("--hung", metavar="TIME", help="only what takes so long, told whi
 MIN_SIZE = _option("--min-size", metavar="SIZE", help="only what moved at least so much: 4K")
 ALL_FILES = _flag("--all-files", help="pipes, sockets and devices too")
 NO_LATENCY = _flag("--no-latency", help="do not measure how long calls take (cheaper)")
+REDACT = _option("--redact", metavar="MODE", help="hide names: hash, basename (keep the last), prefix:N (the first N)")
 USER = _option("--user", metavar="NAME", help="who CMD runs as; under sudo the invoking user")
 
 # when it ends

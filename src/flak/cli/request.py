@@ -10,6 +10,7 @@ from typing import Any, Self
 from flak.cli import values
 from flak.errors import UsageError
 from flak.filters import Filters
+from flak.redaction import Redaction
 from flak.selection import Selection
 
 __all__ = ["Capture", "Display", "What", "Who"]
@@ -74,6 +75,7 @@ class What:
     min_size: str = ""
     all_files: bool = False
     no_latency: bool = False
+    redact: str = ""
 
     def _min_latency_ns(self) -> int:
         if not self.min_latency:
@@ -113,6 +115,7 @@ class Capture:
     all_files: bool
     latency: bool
     hung_s: float | None
+    redact: str | None
     user: str | None
     duration_s: float | None
     max_events: int | None
@@ -143,6 +146,7 @@ class Capture:
             all_files=what.all_files,
             latency=not what.no_latency,
             hung_s=what.hung_s(),
+            redact=Redaction.parse(what.redact).text if what.redact else None,
             user=user or None,
             duration_s=values.duration_s("--duration", duration) if duration else None,
             max_events=values.count("--max-events", max_events) if max_events else None,
@@ -164,6 +168,7 @@ class Capture:
             "events": self.events or None,
             "latency": self.latency,
             "hung": self.hung_s,
+            "redact": self.redact,
             "buffer_size": self.buffer_size,
             "duration": self.duration_s,
             "max_events": self.max_events,
