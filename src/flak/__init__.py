@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+from flak import _safe_path as _safe_path  # first: it decides where the others come from
 from flak.errors import (
     AttachError,
     FlakError,

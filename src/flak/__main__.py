@@ -1,4 +1,7 @@
-"""`python -m flak`: the command line, for where its script is not on PATH."""
+"""`python -m flak`: the command line, for where its script is not on PATH.
+
+The current folder is taken off Python's path before this (`_safe_path`).
+"""
 
 import sys
 
