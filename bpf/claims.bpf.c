@@ -13,8 +13,10 @@ const volatile u64 claim_seed = 0; /* random, so that nobody can make two string
 struct claim_key {
 	u64 hash[2];
 	struct stat_identity found;
+	u32 latest_file_id; /* of the inode number that was found: the same string may lead to the next file of that number */
 	u32 base_path_id;
 	u32 len;
+	u32 pad;
 };
 
 struct claim_ids {
@@ -126,8 +128,10 @@ u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 
 	key.hash[1] = walk.hash[1] ^ flags;
 	key.base_path_id = base_path_id;
 	key.len = walk.len;
-	if (found)
+	if (found) {
 		key.found = *found;
+		key.latest_file_id = latest_file_id(found->dev, found->ino);
+	}
 	known = bpf_map_lookup_elem(&claims, &key);
 	if (known) {
 		ids = *known;

@@ -28,6 +28,7 @@ struct identity {
 	u32 ino_gen;
 	u64 inode; /* where the rest does not tell files apart: as long as the inode lives, its address does */
 };
+#define ANY_INODE (~0ULL) /* in its place: the file that was last given an id under this device and number */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -138,13 +139,26 @@ static __always_inline u32 mount_ns_of(u64 mount)
 static __always_inline u32 file_id_of(struct identity *identity)
 {
 	u32 *known = bpf_map_lookup_elem(&identities, identity);
+	struct identity latest = {.inode = ANY_INODE};
 	u32 id;
 
 	if (known)
 		return *known;
 	id = __sync_fetch_and_add(&next_file_id, 1) + 1;
 	bpf_map_update_elem(&identities, identity, &id, BPF_ANY);
+	latest.ino = identity->ino;
+	latest.dev = identity->dev;
+	bpf_map_update_elem(&identities, &latest, &id, BPF_ANY);
 	return id;
+}
+
+/* Id of the file that was last given one under this inode number, 0: none. Numbers come again. */
+static __always_inline u32 latest_file_id(u32 dev, u64 ino)
+{
+	struct identity latest = {.ino = ino, .dev = dev, .inode = ANY_INODE};
+	u32 *id = bpf_map_lookup_elem(&identities, &latest);
+
+	return id ? *id : 0;
 }
 
 /* A scratch that nobody on this CPU uses, and which one; NULL when all are taken. */

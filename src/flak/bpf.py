@@ -22,6 +22,7 @@ from typing import Any
 from flak import _libbpf
 from flak._skeleton import PROGRAMS, VARIABLES
 from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
+from flak.text import errno_name
 
 # enum btf_kind (include/uapi/linux/btf.h)
 KIND_PTR, KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 2, 4, 8, 12, 15
@@ -497,7 +498,7 @@ def _error(number: int) -> str:
     """Text of an errno or of one of libbpf's own numbers (from 4000 on)."""
     buffer: Any = ctypes.create_string_buffer(256)
     library().libbpf_strerror(number, buffer, len(buffer))
-    name = errno.errorcode.get(number)
+    name = errno_name(number)
     text = buffer.value.decode(errors="replace")
     return f"{text} ({name})" if name else text
 

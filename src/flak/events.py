@@ -10,13 +10,13 @@ Units: times are nanoseconds of CLOCK_BOOTTIME, sizes and offsets are bytes. A v
 from __future__ import annotations
 
 import base64
-import errno as errno_codes
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from flak._records import Mark, Op
+from flak.text import errno_name
 
 __all__ = [
     "WORDS", "Access", "Advise", "Check", "Close", "CopyFrom", "CopyTo", "Counters", "Dup", "Event", "EventSource",
@@ -421,7 +421,7 @@ class Access(Event):
         """ "ENOENT" and the like, None when it did not fail or has no result."""
         if not -4096 < self.raw_ret < 0 or self.raw_ret in _RESTART or self.raw_marks & _NO_RESULT:
             return None
-        return errno_codes.errorcode.get(-self.raw_ret, str(-self.raw_ret))
+        return errno_name(-self.raw_ret) or str(-self.raw_ret)
 
     @property
     def marks(self) -> tuple[str, ...]:

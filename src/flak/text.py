@@ -1,4 +1,4 @@
-"""Numbers and paths as people read them: sizes, latencies, counts, and paths that fit a column.
+"""Numbers and paths as people read them: sizes, latencies, counts, names of errors, paths that fit a column.
 
 Everything printed for people uses these, so one quantity looks the same everywhere. Paths are expected escaped
 (`events.escape`). Imports nothing of FLAK.
@@ -6,6 +6,7 @@ Everything printed for people uses these, so one quantity looks the same everywh
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 
 _UNITS = "KMGTPE"
@@ -107,3 +108,11 @@ def _cells(c: str) -> int:
     if unicodedata.combining(c):
         return 0
     return 2 if unicodedata.east_asian_width(c) in "WF" else 1
+
+
+_ERRNO_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK"}
+
+
+def errno_name(number: int) -> str | None:
+    """ "ENOENT" for 2: the kernel's name, which of two that mean the same is not always Python's."""
+    return _ERRNO_NAMES.get(number)

@@ -161,3 +161,21 @@ def test_a_file_that_is_renamed_by_a_program_that_is_not_traced_shows_its_new_na
         follow=False,
     )
     assert [Path(e.path).name for e in of(run, folder, Access)] == ["old", "new"]
+
+
+def test_a_stat_finds_the_new_file_where_an_inode_number_comes_again(folder: Path, tmp_path: Path) -> None:
+    program = """
+import os, sys
+for _ in range(3):
+    os.close(os.open(sys.argv[1], os.O_CREAT | os.O_RDWR))
+    os.stat(sys.argv[1])
+    os.unlink(sys.argv[1])
+"""
+    run = trace_command([sys.executable, "-c", program, folder / "f"], tmp_path)
+    ours = [e for e in run.of(Open, Stat) if e.path == str(folder / "f") and e.errno is None]
+    assert [type(e) for e in ours] == [Open, Stat] * 3
+    if len({e.ino for e in ours}) > 1:
+        pytest.skip("this file system does not use an inode number again at once")
+    opened, found = ([e.file_id for e in ours if isinstance(e, kind)] for kind in (Open, Stat))
+    assert found == opened
+    assert len(set(opened)) == 3
