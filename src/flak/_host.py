@@ -5,11 +5,15 @@ Says what stands there and judges nothing. Used by preflight; tests give it a ro
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Host", "Mount"]
 
@@ -59,6 +63,25 @@ class Host:
         except OSError:
             return None
 
+    def writer(self, path: str) -> str:
+        """Who but root may write to a file, or put others into a folder; "" for nobody, and where there is nothing.
+
+        Rights that an access control list gives show in those of the group.
+        """
+        try:
+            found = (self.folder / path).stat()
+        except OSError:
+            return ""
+        if found.st_uid:
+            return f"user {_name(pwd.getpwuid, found.st_uid)}"
+        if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+            return ""  # others may not touch what is root's there, as in /tmp
+        if found.st_mode & stat.S_IWOTH:
+            return "everybody"
+        if found.st_mode & stat.S_IWGRP and found.st_gid:
+            return f"group {_name(grp.getgrgid, found.st_gid)}"
+        return ""
+
     def has(self, path: str) -> bool:
         """There is something of that name."""
         return os.path.lexists(self.folder / path)
@@ -85,6 +108,14 @@ class Host:
                 if self.has(sign):
                     return name
         return ""
+
+
+def _name(look_up: Callable[[int], Any], number: int) -> str:
+    """The name of a user or group, else its number."""
+    try:
+        return str(look_up(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,40 @@ def _libbpf(here: Host) -> Iterator[Finding]:
     mapped = (line.split(None, 5)[-1] for line in (here.text("proc/self/maps") or "").splitlines())
     path = next((path for path in mapped if Path(name).stem in path), name)
     yield Finding("libbpf", "ok", f"{version}, {path}")
+
+
+def _installation(here: Host) -> Iterator[Finding]:
+    """Root runs what lies there, so whoever can write to it is root at the next run."""
+    if here.uid != "0":
+        return
+    for path in _code(here):
+        if who := here.writer(path.lstrip("/")):
+            text = f"{_shown(path)}: {who} can write to it, and so become root"
+            fix = "install flak as root: python3 -m venv /opt/flak && /opt/flak/bin/pip install flak-tracer"
+            if not who.startswith("user "):  # it is root's
+                fix = f"chmod go-w {shlex.quote(path)}"
+            yield Finding("installation", "warn", text, fix=fix)
+            return
+    yield Finding("installation", "ok", f"{_shown(str(PACKAGE))}: only root can write to it")
+
+
+PACKAGE = Path(__file__).parent
+"""Where FLAK lies."""
+
+
+def _code(here: Host) -> Iterator[str]:
+    """The package's folders and files, and all folders above, from the top down; also above where links lead to."""
+    for place in dict.fromkeys((PACKAGE.absolute(), PACKAGE.resolve())):
+        yield from (str(folder) for folder in reversed((place, *place.parents)))
+    for folder, folders, files in os.walk(here.folder / str(PACKAGE.absolute()).lstrip("/")):
+        place = Path("/") / Path(folder).relative_to(here.folder)
+        yield from (str(place / name) for name in (*folders, *files))
+
+
+def _shown(path: str) -> str:
+    from flak.events import escape
+
+    return escape(os.fsencode(path))
 
 
 def _btf(here: Host) -> Iterator[Finding]:
@@ -339,6 +374,7 @@ def _space(here: Host) -> Iterator[Finding]:
 _CHECKS: Mapping[str, Callable[[Host], Iterator[Finding]]] = {
     "kernel": _kernel,
     "libbpf": _libbpf,
+    "installation": _installation,
     "kernel BTF": _btf,
     "user namespace": _user_namespace,
     "capabilities": _capabilities,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class Fake:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.owners: dict[str, int] = {}  # path → who it belongs to, of an installation
         self.self = f"proc/{os.getpid()}"
         self.link("proc/self", str(os.getpid()))
         self.status()
@@ -387,3 +389,86 @@ def test_numbers_links_and_mounts_are_read_or_none(tmp_path: Path) -> None:
     (tmp_path / "word").write_text("x12")
     assert (here.number("number"), here.number("word"), here.number("none")) == (12, None, None)
     assert (here.link("number"), here.text("none"), here.mounts, here.uid) == (None, None, [], "?")
+
+
+# --- who can write to what root runs
+
+PLACE = "opt/flak/lib/flak"
+MODULES = ("__init__.py", "session.py", "cli/app.py", "_bpf/flak.x86_64.bpf.o")
+
+
+@pytest.fixture
+def installed(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """FLAK as root has installed it. Files belong to whoever runs the tests: they count as root's, but for `owners`."""
+    for name in MODULES:
+        fake.write(f"{PLACE}/{name}", "x")
+    for path in (fake.folder / "opt", *(fake.folder / "opt").rglob("*")):
+        path.chmod(0o755)
+    look = Path.stat
+
+    def as_root(path: Path, **options: Any) -> os.stat_result:
+        values = list(look(path, **options))
+        values[stat.ST_UID] = fake.owners.get(str(path).removeprefix(f"{fake.folder}/"), 0)
+        return os.stat_result(values)
+
+    monkeypatch.setattr(Path, "stat", as_root)
+    monkeypatch.setattr(preflight, "PACKAGE", Path("/") / PLACE)
+    return fake
+
+
+def test_an_installation_of_roots_is_fine(installed: Fake) -> None:
+    assert as_tuple(installed["installation"]) == ("ok", f"/{PLACE}: only root can write to it")
+
+
+@pytest.mark.parametrize(
+    "path", ["opt", "opt/flak", "opt/flak/lib", PLACE, f"{PLACE}/cli", *(f"{PLACE}/{name}" for name in MODULES)]
+)
+@pytest.mark.parametrize("mode", [0o757, 0o777])
+def test_what_everybody_can_write_is_told(installed: Fake, path: str, mode: int) -> None:
+    (installed.folder / path).chmod(mode)
+    finding = installed["installation"]
+    assert finding.status == "warn" and finding.text.startswith(f"/{path}: everybody can write to it")
+    assert finding.fix == f"chmod go-w /{path}"
+    assert len(finding.text) <= 100
+
+
+@pytest.mark.parametrize("path", ["opt", PLACE, f"{PLACE}/session.py"])
+def test_what_belongs_to_somebody_is_told(installed: Fake, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.owners[path] = 4711
+    finding = installed["installation"]
+    assert finding.status == "warn" and finding.text.startswith(f"/{path}: user 4711 can write to it")
+    assert finding.fix and finding.fix.startswith("install flak as root: ") and len(finding.fix) <= 100
+    monkeypatch.setattr("flak._host.pwd.getpwuid", lambda uid: ["alice"])
+    assert ": user alice can write to it" in installed["installation"].text
+
+
+def test_a_group_counts_unless_it_is_roots(installed: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    (installed.folder / PLACE / "session.py").chmod(0o664)
+    group = (installed.folder / PLACE).stat().st_gid
+    monkeypatch.setattr("flak._host.grp.getgrgid", lambda gid: ["staff"])
+    if group:
+        assert ": group staff can write to it" in installed["installation"].text
+    else:
+        assert installed["installation"].status == "ok"
+        os.chown(installed.folder / PLACE / "session.py", -1, 4711)
+        assert ": group staff can write to it" in installed["installation"].text
+
+
+def test_a_folder_like_tmp_is_no_danger_to_what_lies_in_it(installed: Fake) -> None:
+    (installed.folder / "opt").chmod(0o1777)
+    assert installed["installation"].status == "ok"
+
+
+def test_only_root_is_told(installed: Fake) -> None:
+    (installed.folder / "opt").chmod(0o777)
+    installed.status(ALL, uid=1000)
+    assert "installation" not in {finding.concern for finding in host(installed.folder)}
+    installed.status(ALL, uid=0)
+    assert installed["installation"].status == "warn"
+
+
+def test_a_hostile_place_is_escaped(installed: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = f"{PLACE}/new\nline\x1b.py"
+    installed.write(hostile, "x")
+    (installed.folder / hostile).chmod(0o666)
+    assert installed["installation"].text.startswith(f"/{PLACE}/new\\nline\\x1b.py: everybody can write to it")
