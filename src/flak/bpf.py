@@ -239,7 +239,7 @@ class BpfObject:
         if not code:
             size = max(offset + size for offset, size in self._sections[".bss"].values())
             fd = library().bpf_map__fd(self._map(".bss"))
-            self._shared = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._shared = _mapped(fd, size, mmap.PROT_READ | mmap.PROT_WRITE)
             return
         log = _take_log()
         if code == -errno.EPERM and not _is_verifier_log(log):
@@ -403,8 +403,8 @@ class Ring:
         if code:
             raise LoadError(f"cannot look at a ring: {_error(-code)}")
         self.size = int(info[4])  # struct bpf_map_info: type, id, key_size, value_size, max_entries
-        self._consumer_page = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
-        self._producer_pages = mmap.mmap(fd, page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumer_page = _mapped(fd, page, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._producer_pages = _mapped(fd, page + 2 * self.size, mmap.PROT_READ, offset=page)
         # Loads and stores of 8 bytes: struct.pack_into writes byte by byte, and the kernel could see a position of 0.
         self._consumer = memoryview(self._consumer_page).cast("Q")
         self._producer = memoryview(self._producer_pages)[:page].cast("Q")
@@ -492,6 +492,14 @@ def _open_software_event(config: int, cpu: int) -> int:
     if fd < 0:
         raise AttachError(f"cannot open software event {config} on CPU {cpu}: {_error(ctypes.get_errno())}")
     return int(fd)
+
+
+def _mapped(fd: int, size: int, protection: int, offset: int = 0) -> mmap.mmap:
+    """Memory that is shared with the programs. Raises LoadError."""
+    try:
+        return mmap.mmap(fd, size, mmap.MAP_SHARED, protection, offset=offset)
+    except OSError as error:
+        raise LoadError(f"cannot map memory shared with the programs: {error.strerror}") from None
 
 
 def _error(number: int) -> str:

@@ -150,7 +150,7 @@ def attach(
     calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
     fixed = (*PROCESSES, *((RENAMES,) if config.judges_names and has_renames else ()), *calls)
     attempts = list(product([*request_ways, None], [*fault_ways, None]))
-    refusal = none = "this kernel has none of the hooks"
+    refusals: dict[tuple[Alternative | None, Alternative | None], str] = {}
     for requests, faults in attempts:
         pages = FAULT_PAGES if faults and has_pages else None
         ways = [way for way in (requests, faults, pages) if way]
@@ -171,7 +171,7 @@ def attach(
         except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
             if (requests, faults) == attempts[-1]:
                 raise
-            refusal = error.message.splitlines()[0]
+            refusals[requests, faults] = error.message.splitlines()[0]
             continue
         hooks = Hooks(bpf)
         hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
@@ -180,15 +180,18 @@ def attach(
             hooks.missing["renames"] = f"{LOST_WITHOUT['renames']} (this kernel has no task_rename)"
         if not wants_latency:
             hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
-        for concern, is_wanted, way, was_refused in (
-            ("page faults", wants_faults, faults, not faults and fault_ways),
-            ("pages per fault", wants_faults, pages, not faults and fault_ways),
-            ("io_uring", wants_io_uring, requests, not requests and request_ways),
+        # Why the best way was refused, beside what is served now.
+        without_faults = refusals.get((requests, fault_ways[0])) if fault_ways else None
+        without_requests = refusals.get((request_ways[0], faults)) if request_ways else None
+        for concern, is_wanted, way, refusal in (
+            ("page faults", wants_faults, faults, without_faults),
+            ("pages per fault", wants_faults, pages, without_faults if not faults else None),
+            ("io_uring", wants_io_uring, requests, without_requests),
         ):
             if is_wanted and way:
                 hooks.served[concern] = way.name
             elif is_wanted:
-                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({refusal if was_refused else none})"
+                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({refusal or 'this kernel has none of the hooks'})"
         return hooks
     raise AssertionError("the last attempt either returns or raises")
 

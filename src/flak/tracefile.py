@@ -577,6 +577,7 @@ def _counters_from(entries: Mapping[str, Any]) -> Counters:
         not_decoded=by_name("not_decoded"),
         excluded_self=_count_of(entries["excluded_self"]),
         recursion_misses=_count_of(entries["recursion_misses"]),
+        folded=_count_of(entries["folded"]),
     )
 
 

@@ -144,7 +144,7 @@ def test_requests_and_faults_count_too(traced: Traced, indexed: Path, folder: Pa
 
 def test_sums_beyond_the_table_are_counted(folder: Path, tmp_path: Path) -> None:
     # Each open and each close of a file is a sum of its own.
-    program = "import os, sys\nfor i in range(10007): os.close(os.open(f'{sys.argv[1]}/{i}', os.O_CREAT | os.O_WRONLY))"
+    program = "import os, sys\nfor i in range(20011): os.close(os.open(f'{sys.argv[1]}/{i}', os.O_CREAT | os.O_WRONLY))"
     command = [sys.executable, "-c", program, folder]
     run = trace_command(command, tmp_path, buffer_size=TINY, events=["open", "close"])
     lost = run.stats.lost["ring_full"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from flak.cli import options, values
-from flak.cli.console import Console
+from flak.cli.console import Console, has_lines
 from flak.cli.interrupts import Abandoned, abandoning
 from flak.cli.request import Capture, Display, What, Who
 from flak.errors import AttachError, FlakError, LoadError, NotPermitted, NotSupported, TargetError, UsageError
@@ -324,7 +324,7 @@ def _tell(console: Console, error: FlakError, arguments: list[str]) -> None:
     from flak.cli.doctor import explain
 
     sudo = _with_sudo(arguments) if isinstance(refusal, NotPermitted) else ""
-    console.warn(error.message, has_lines=isinstance(error, LoadError))
+    console.warn(error.message, has_lines=has_lines(error))
     if not explain(console, has_sudo_hint=bool(sudo)) and error.hint:
         console.warn(f"hint: {error.hint}")
     if sudo:

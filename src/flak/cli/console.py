@@ -13,7 +13,7 @@ from io import RawIOBase
 
 from flak.errors import FlakError, LoadError
 
-__all__ = ["Console", "uses_color", "width_of"]
+__all__ = ["Console", "has_lines", "uses_color", "width_of"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,9 +40,14 @@ class Console:
 
     def fail(self, error: FlakError) -> None:
         """An error and what to do about it."""
-        self.warn(error.message, has_lines=isinstance(error, LoadError))
+        self.warn(error.message, has_lines=has_lines(error))
         if error.hint:
             self.warn(f"hint: {error.hint}" if "\n" not in error.hint else error.hint, has_lines=True)
+
+
+def has_lines(error: FlakError) -> bool:
+    """Line breaks in its message are FLAK's own: it quotes what the kernel's verifier said."""
+    return isinstance(error, LoadError) or isinstance(error.__cause__, LoadError)
 
 
 def _safe(text: str, has_lines: bool) -> str:
