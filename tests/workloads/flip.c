@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * flip FOLDER COUNT: opens FOLDER/0 or FOLDER/1 COUNT times while another thread changes the last character of the path all
+ * flip FOLDER COUNT: opens FOLDER/0 or FOLDER/1 COUNT times while another thread changes the path's last character all
  * the time. Prints a line for each open, with the inode number of the file that it got.
  */
 #include "work.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * ia32 FILE: calls through the 32-bit entry (int 0x80) of an x86-64 kernel, where numbers mean other calls: 3 is read, not
- * close; 5 is open, not fstat; 6 is close, not lstat. Opens FILE, reads 3 bytes 7 times, closes it; then reads 3 bytes of it
- * 5 times by the 64-bit read.
+ * ia32 FILE: calls through the 32-bit entry (int 0x80) of an x86-64 kernel, where numbers mean others: 3 is read, not
+ * close; 5 is open, not fstat; 6 is close, not lstat. Opens FILE, reads 3 bytes 7 times, closes it; then reads 3 bytes
+ * of it 5 times by the 64-bit read.
  */
 #include "work.h"
 #include <sys/mman.h>
