@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test check format setup bench clean
+.PHONY: demo test check format setup bench soak clean
 
 demo: setup
 	$(SUDO) tools/demo.sh
@@ -27,6 +27,9 @@ setup:
 
 bench: setup
 	$(SUDO) $(PYTHON) -m benchmarks
+
+soak: setup
+	$(SUDO) $(PYTHON) -m tests.soak $(SOAK)
 
 clean:
 	rm -rf .venv build dist src/flak/_bpf src/*.egg-info
