@@ -12,7 +12,7 @@ import pytest
 from tests.hazards import HAZARDS
 
 TESTS = Path(__file__).parents[1]
-LIMITS = TESTS.parent / "docs" / "limits.md"
+DOCS = TESTS.parent / "docs"
 
 
 @cache
@@ -53,10 +53,17 @@ def test_every_test_that_is_named_after_a_hazard_is_registered() -> None:
 
 
 def test_the_table_in_the_limits_says_the_same() -> None:
-    section = LIMITS.read_text().split("\n## Hazards\n")[1].split("\n## ")[0]
+    section = (DOCS / "limits.md").read_text().split("\n## Hazards\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
     assert [(int(number), name) for number, name, _, _ in rows] == list(enumerate(HAZARDS, 1))
     for (_, name, does, where), tests in zip(rows, HAZARDS.values(), strict=True):
         assert does
         modules = {test.split("::")[0] for test in tests}
         assert set(re.findall(r"`([a-z0-9_/]+)`", where)) == modules, name
+
+
+def test_the_tests_that_trust_rests_on_are_there() -> None:
+    named = set(re.findall(r"`((?:kernel|unit)/\w+)`", (DOCS / "trust.md").read_text()))
+    assert len(named) > 20
+    for module in named:
+        assert names_in(module), module
