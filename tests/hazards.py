@@ -17,6 +17,7 @@ HAZARDS: dict[str, tuple[str, ...]] = {
     "wrong path": (
         "kernel/hazards::hazard_03_a_path_that_changes_while_it_is_opened",
         "kernel/names::failed_opens_carry_errno_and_the_string_that_was_passed",
+        "kernel/generated::programs_are_recorded_as_the_model_says",
     ),
     "empty path": ("kernel/original_faults::fault_8_paths_are_raw_relative_and_cut",),
     "bytes that bypass read and write": (
@@ -50,7 +51,11 @@ HAZARDS: dict[str, tuple[str, ...]] = {
         "unit/tracefile::a_new_file_is_private",
         "kernel/privileges::a_recording_is_made_with_the_rights_of_the_user",
     ),
-    "foreign code loaded as root": ("kernel/hazards::hazard_11_root_loads_no_library_that_the_environment_names",),
+    "foreign code loaded as root": (
+        "kernel/hazards::hazard_11_root_loads_no_library_that_the_environment_names",
+        "unit/safe_path::modules_of_the_current_folder_are_not_run",
+        "unit/preflight::what_everybody_can_write_is_told",
+    ),
     "attach race": (
         "kernel/attach::children_made_while_joining_are_seen_whole",
         "kernel/attach::steady_reads_of_four_generations_are_seen_without_a_gap",

@@ -224,16 +224,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--folder", type=Path, help="where files and the recording go (some 250 MiB a minute)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="flak-soak-", dir=options.folder) as name:
-        soak = Soak(Path(name), options.minutes)
-        try:
-            soak.run()
-            soak.finish()
-        except Wrong as wrong:
-            print(f"soak: {wrong}", file=sys.stderr)
-            return 1
-        finally:
-            soak.close()
+    folder = Path(tempfile.mkdtemp(prefix="flak-soak-", dir=options.folder))
+    soak = Soak(folder, options.minutes)
+    try:
+        soak.run()
+        soak.finish()
+    except Wrong as wrong:
+        print(f"soak: {wrong}; all files are kept in {folder}", file=sys.stderr)
+        return 1
+    finally:
+        soak.close()
+    shutil.rmtree(folder)
     return 0
 
 
