@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages="clang llvm libbpf-dev libbpf1 gcc libc6-dev make python3-venv strace fio sqlite3 git rsync busybox"
+packages="clang llvm libbpf-dev libbpf1 gcc libc6-dev make python3-venv strace fio sqlite3 git rsync busybox-static"
 missing=""
 for package in $packages; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

@@ -29,6 +29,7 @@ from flak.events import (
     Unlink,
     Write,
 )
+from flak.text import errno_name
 
 from .conftest import Traced
 from .running import PAGE, Run, Workloads, by_tid, outcome, running
@@ -52,7 +53,7 @@ def result(step: dict[str, Any]) -> int | str | None:
     told: int = step["result"]
     if told == NO_RESULT:
         return None
-    return errno.errorcode[-told] if told < 0 else told
+    return errno_name(-told) if told < 0 else told
 
 
 def told(step: dict[str, Any]) -> tuple[Any, ...]:
