@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import compress, pairwise
 from operator import attrgetter
+from os.path import normpath
 from typing import NamedTuple
 
 from flak._records import (
@@ -125,7 +126,9 @@ class Decoder:
         self._containers: dict[int, str] = {}
         self._file_ids: dict[tuple[int, int, int, int], int] = {}
         self._latest: dict[tuple[int, int], int] = {}  # (dev, ino) → file_id last seen there
-        self._looked_at: set[int] = set()  # file_ids that stat(2) alone has told of
+        self._looked_at: dict[
+            int, bytes
+        ] = {}  # file_ids that stat(2) alone has told of, and the path it was asked about
         self._classes: dict[int, type[Access]] = defaultdict(lambda: Access)
         self._classes.update({int(op): cls for op, cls in CLASS_OF_OP.items()})
         self._accesses = _Numbers("ring_full")
@@ -162,15 +165,16 @@ class Decoder:
     def _learn_name(self, record: bytes) -> None:
         name = NameRecord(*NAME.unpack_from(record))
         is_claimed = bool(name.flags & _CLAIMED)
+        base = self.tables.paths.get(name.base_path_id)
+        raw_path = _path_of(record[NAME.size :], name.flags)
+        path = _resolved(raw_path, base) if is_claimed else raw_path
         if name.file_id:
-            self.tables.files[name.file_id] = self._identified(name)
+            self.tables.files[name.file_id] = self._identified(name, path)
         if name.path_id:
-            raw_path = _path_of(record[NAME.size :], name.flags)
-            base = self.tables.paths.get(name.base_path_id)
             self.tables.paths[name.path_id] = File(
                 path_id=name.path_id,
                 file_id=self.tables.files.get(name.file_id, 0),
-                raw_path=_resolved(raw_path, base) if is_claimed else raw_path,
+                raw_path=path,
                 raw_claim=raw_path if is_claimed else None,
                 mnt_ns=base.mnt_ns if is_claimed and base else name.mnt_ns,
                 dev_major=name.dev >> 20,
@@ -182,21 +186,23 @@ class Decoder:
                 file_size=None if is_claimed else name.file_size,
             )
 
-    def _identified(self, name: NameRecord) -> int:
+    def _identified(self, name: NameRecord, path: bytes) -> int:
         """The first file_id of the same file."""
         inode = (name.dev, name.ino)
-        if name.flags & _FROM_STAT:  # without a generation: the file last seen under that number, or the one seen next
+        # Without a generation: the file last seen under that number, or the one seen there next under the same path:
+        # numbers come again, and a file's own row may be empty, but never another's.
+        if name.flags & _FROM_STAT:
             if inode not in self._latest:
                 self._latest[inode] = name.file_id
-                self._looked_at.add(name.file_id)
+                self._looked_at[name.file_id] = normpath(path)
             return self._latest[inode]
         # Where dev, ino and generation do not tell files apart, only the kernel's own number does.
         identity = (*inode, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
         known = self._file_ids.get(identity)
         if known is None:
             latest = self._latest.get(inode, name.file_id)
-            known = self._file_ids[identity] = latest if latest in self._looked_at else name.file_id
-            self._looked_at.discard(known)
+            is_same = self._looked_at.pop(latest, None) == normpath(path)
+            known = self._file_ids[identity] = latest if is_same else name.file_id
         self._latest[inode] = known
         return known
 

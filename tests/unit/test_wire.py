@@ -529,3 +529,21 @@ def test_sums_that_no_run_amounts_to_are_left_out() -> None:
         decoder.learn(builders.folded(**{field: 2**64 - 1}))
     assert decoder.take_folded() == []
     assert decoder.unknown_records == 5
+
+
+def stat_claim(path: str, path_id: int, ino: int) -> bytes:
+    return builders.name(path, path_id, flags=NameFlag.CLAIMED | NameFlag.FROM_STAT, ino=ino, file_id=path_id)
+
+
+def test_a_file_that_stat_told_of_is_the_one_seen_next_under_its_number_and_path() -> None:
+    decoder = Decoder()
+    decoder.learn(stat_claim("/d//a/", 1, 77) + builders.name("/d/a", 2, file_id=2, ino=77))
+    assert decoder.tables.files == {1: 1, 2: 1}
+
+
+def test_a_number_that_comes_again_does_not_make_one_file_of_two() -> None:
+    decoder = Decoder()
+    decoder.learn(stat_claim("/loads/51", 1, 77) + builders.name("/loads/78/3", 2, file_id=2, ino=77))
+    assert decoder.tables.files == {1: 1, 2: 2}
+    decoder.learn(stat_claim("/loads/78/3", 3, 77))
+    assert decoder.tables.files[3] == 2, "the file that has the number now"
