@@ -33,8 +33,9 @@ struct user_event {
 	u64 data;
 	u64 obj; /* address of the iocb */
 	s64 res;
-	s64 res2;
-};
+}; /* and another result, which says no more */
+
+#define USER_EVENT_SIZE 32
 
 enum {
 	AIO_CMD_PREAD = 0,
@@ -52,8 +53,7 @@ struct aio_walk {
 	u64 array;
 	u64 mm;
 	u64 now;
-	s64 ret;
-	u32 first;
+	s32 ret;
 	u16 marks;
 	u16 is_end; /* of io_submit: what could not be read at its beginning */
 };
@@ -132,19 +132,20 @@ __noinline int begin_iocb(u64 address, u64 now, u32 marks)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state = state_of(task);
 	struct pending_request *request;
-	struct user_iocb iocb = {};
+	struct user_iocb *iocb;
 
 	if (!state)
 		return 0;
-	if (bpf_probe_read_user(&iocb, sizeof(iocb), (void *)address)) {
+	iocb = (void *)state->copied;
+	if (bpf_probe_read_user(iocb, sizeof(*iocb), (void *)address)) {
 		state->has_unread_iocb =
 			true; /* its page is not there; the kernel will have brought it in by the end */
 		return 0;
 	}
-	if (!is_decoded_iocb(iocb.aio_lio_opcode))
+	if (!is_decoded_iocb(iocb->aio_lio_opcode))
 		return 0;
 	request = request_at(take_request(address, kaddr(task, struct task_struct, mm)));
-	if (request && !take_iocb(request, &iocb, now, marks))
+	if (request && !take_iocb(request, iocb, now, marks))
 		drop_request(request);
 	return 0;
 }
@@ -154,14 +155,17 @@ __noinline int begin_iocb(u64 address, u64 now, u32 marks)
  */
 __noinline int send_late_iocb(u64 address, s64 result, u64 now)
 {
+	struct task_state *state = state_of(bpf_get_current_task_btf());
 	struct pending_request *request = other_request(LATE_REQUEST);
-	struct user_iocb iocb = {};
+	struct user_iocb *iocb;
 
-	if (!request || bpf_probe_read_user(&iocb, sizeof(iocb), (void *)address) ||
-	    !is_decoded_iocb(iocb.aio_lio_opcode))
+	if (!state || !request)
+		return 0;
+	iocb = (void *)state->copied;
+	if (bpf_probe_read_user(iocb, sizeof(*iocb), (void *)address) || !is_decoded_iocb(iocb->aio_lio_opcode))
 		return 0;
 	clear_request(request);
-	if (take_iocb(request, &iocb, now, FLAK_MARK_NO_ENTER) && !request->is_unwanted)
+	if (take_iocb(request, iocb, now, FLAK_MARK_NO_ENTER) && !request->is_unwanted)
 		send_request(request, result, now);
 	return 0;
 }
@@ -190,9 +194,10 @@ static long refuse_iocb(u32 index, void *context)
 {
 	struct aio_walk *walk = context;
 	struct pending_request *request;
+	u32 first = walk->ret > 0 ? walk->ret : 0;
 	u64 address;
 
-	if (bpf_probe_read_user(&address, sizeof(address), (void *)(walk->array + (u64)(walk->first + index) * 8)))
+	if (bpf_probe_read_user(&address, sizeof(address), (void *)(walk->array + (u64)(first + index) * 8)))
 		return 1;
 	request = request_at(find_request(address, walk->mm));
 	if (!request)
@@ -205,6 +210,12 @@ static long refuse_iocb(u32 index, void *context)
 	return 0;
 }
 
+/* The mm of the current task. Not inlined, for the room that its reading takes. */
+static __noinline u64 own_mm(void)
+{
+	return current_mm();
+}
+
 /* The result that an event tells of an iocb. */
 static long complete_iocb(u32 index, void *context)
 {
@@ -212,7 +223,7 @@ static long complete_iocb(u32 index, void *context)
 	struct pending_request *request;
 	struct user_event event;
 
-	if (bpf_probe_read_user(&event, sizeof(event), (void *)(walk->array + (u64)index * sizeof(event))))
+	if (bpf_probe_read_user(&event, sizeof(event), (void *)(walk->array + (u64)index * USER_EVENT_SIZE)))
 		return 1;
 	request = request_at(find_request(event.obj, walk->mm));
 	if (!request) {
@@ -252,8 +263,7 @@ int exit_aio_events(u32 unused, long ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = regs_of(task);
-	struct aio_walk walk = {
-		.array = ARG4(regs), .mm = kaddr(task, struct task_struct, mm), .now = bpf_ktime_get_boot_ns()};
+	struct aio_walk walk = {.array = ARG4(regs), .mm = own_mm(), .now = bpf_ktime_get_boot_ns()};
 
 	if (ret > 0)
 		bpf_loop(ret < AIO_MAX_BATCH ? ret : AIO_MAX_BATCH, complete_iocb, &walk, 0);
@@ -283,9 +293,10 @@ int exit_aio(struct task_state *state, long ret)
 		if (!walk.is_end)
 			return 0;
 	}
-	walk.first = ret > 0 ? ret : 0;
-	if (walk.first < size)
-		bpf_loop(size - walk.first, refuse_iocb, &walk, 0);
+	if (ret < 0)
+		ret = 0;
+	if (ret < size)
+		bpf_loop(size - ret, refuse_iocb, &walk, 0);
 	state->nr = -1;
 	return 0;
 }

@@ -290,6 +290,14 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	return 0;
 }
 
+/* A call of FLAK itself. Not inlined: the stack of flak_exit() is scarce. */
+static __noinline int count_own_call(long nr)
+{
+	if (is_decoded(nr) && is_covered(bpf_get_current_task_btf()))
+		count(excluded_self);
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 {
@@ -306,8 +314,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	if (op >= FLAK_OP_RENAME)
 		note_renames(task, op, ret);
 	if ((u32)task->tgid == own_tgid) {
-		if (is_decoded(nr) && is_covered(task))
-			count(excluded_self);
+		count_own_call(nr);
 		return 0;
 	}
 	if (!is_call_of_ours(task, nr))
@@ -352,7 +359,7 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		exit_mapping(state, ret, now);
 	else if (op <= FLAK_OP_FICLONE)
 		exit_copy(state, ret, now);
-	else
+	else if (!name_metadata(state, ret))
 		exit_metadata(state, ret, now);
 	state->nr = -1;
 	return 0;

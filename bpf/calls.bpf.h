@@ -26,6 +26,7 @@ extern const volatile bool traces_aio;
 extern const volatile bool traces_io_uring;
 /* metadata.bpf.c: what looks for a path, or at a descriptor without moving its bytes */
 int enter_metadata(struct task_state *state);
+int name_metadata(struct task_state *state, long ret);
 int exit_metadata(struct task_state *state, long ret, u64 now);
 
 static __always_inline struct pt_regs *regs_of(struct task_struct *task)

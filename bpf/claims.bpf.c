@@ -10,15 +10,6 @@
 
 const volatile u64 claim_seed = 0; /* random, so that nobody can make two strings look the same on purpose */
 
-struct claim_key {
-	u64 hash[2];
-	struct stat_identity found;
-	u32 latest_file_id; /* of the inode number that was found: the same string may lead to the next file of that number */
-	u32 base_path_id;
-	u32 len;
-	u32 pad;
-};
-
 struct claim_ids {
 	u32 path_id;
 	u32 file_id;
@@ -39,30 +30,24 @@ struct {
 	__type(value, char[2 * FLAK_PATH_MAX]);
 } claim_text SEC(".maps");
 
-struct claim_hash {
-	u64 hash[2];
-	u32 scratch;
-	u32 len;
-};
-
 /* Mixes eight bytes of the string into its hash. */
 static long hash_step(u32 index, void *context)
 {
-	struct claim_hash *walk = context;
-	u32 which = walk->scratch;
-	struct name_scratch *out = bpf_map_lookup_elem(&scratch, &which);
+	struct name_scratch *out = bpf_map_lookup_elem(&scratch, context);
 	u32 at = index * 8;
+	struct claim_key *key;
 	u64 word;
 
-	if (!out || at >= walk->len)
+	if (!out || at >= out->claim.len)
 		return 1;
+	key = &out->claim;
 	word = *(u64 *)&out->bytes[at & (FLAK_PATH_MAX - 8)];
-	if (walk->len - at < 8)
-		word &= (1ULL << (walk->len - at) * 8) - 1;
-	walk->hash[0] = (walk->hash[0] ^ word) * 0x9e3779b97f4a7c15ULL;
-	walk->hash[0] ^= walk->hash[0] >> 32;
-	walk->hash[1] = (walk->hash[1] + word) * 0xc2b2ae3d27d4eb4fULL;
-	walk->hash[1] ^= walk->hash[1] >> 29;
+	if (key->len - at < 8)
+		word &= (1ULL << (key->len - at) * 8) - 1;
+	key->hash[0] = (key->hash[0] ^ word) * 0x9e3779b97f4a7c15ULL;
+	key->hash[0] ^= key->hash[0] >> 32;
+	key->hash[1] = (key->hash[1] + word) * 0xc2b2ae3d27d4eb4fULL;
+	key->hash[1] ^= key->hash[1] >> 29;
 	return 0;
 }
 
@@ -103,10 +88,9 @@ static __always_inline long read_claim(struct name_scratch *out, u64 string, u32
  */
 u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in)
 {
-	struct claim_hash walk = {};
-	struct claim_key key = {};
 	struct claim_ids ids = {}, *known;
 	struct name_scratch *out;
+	struct claim_key *key;
 	u32 which, flags = 0;
 	long len;
 
@@ -120,23 +104,22 @@ u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 
 	}
 	if (len == FLAK_PATH_MAX)
 		flags |= FLAK_NAME_TRUNCATED;
-	walk.hash[0] = walk.hash[1] = claim_seed;
-	walk.scratch = which;
-	walk.len = (len - 1) & (FLAK_PATH_MAX - 1);
-	bpf_loop(FLAK_PATH_MAX / 8, hash_step, &walk, 0);
-	key.hash[0] = walk.hash[0];
-	key.hash[1] = walk.hash[1] ^ flags;
-	key.base_path_id = base_path_id;
-	key.len = walk.len;
+	key = &out->claim;
+	__builtin_memset(key, 0, sizeof(*key));
+	key->hash[0] = key->hash[1] = claim_seed;
+	key->len = (len - 1) & (FLAK_PATH_MAX - 1);
+	bpf_loop(FLAK_PATH_MAX / 8, hash_step, &which, 0);
+	key->hash[1] ^= flags;
+	key->base_path_id = base_path_id;
 	if (found) {
-		key.found = *found;
-		key.latest_file_id = latest_file_id(found->dev, found->ino);
+		key->found = *found;
+		key->latest_file_id = latest_file_id(found->dev, found->ino);
 	}
-	known = bpf_map_lookup_elem(&claims, &key);
+	known = bpf_map_lookup_elem(&claims, key);
 	if (known) {
 		ids = *known;
-	} else if (send_claim(out, &key, &ids, flags)) {
-		bpf_map_update_elem(&claims, &key, &ids, BPF_ANY);
+	} else if (send_claim(out, key, &ids, flags)) {
+		bpf_map_update_elem(&claims, key, &ids, BPF_ANY);
 	} else {
 		ids.path_id = 0;
 		ids.file_id = 0;

@@ -90,10 +90,11 @@ int enter_copy(struct task_state *state)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = regs_of(task);
 	struct copy_arguments args = {};
-	struct user_clone_range range = {};
+	struct user_clone_range *range;
 
 	if (!state)
 		return 0;
+	range = (void *)state->copied;
 	if (state->op != FLAK_OP_FICLONE) {
 		read_arguments(&args, state->op, regs);
 		take_sides(task, state, args.from, args.to);
@@ -106,13 +107,13 @@ int enter_copy(struct task_state *state)
 		state->source.file_offset = 0;
 	} else if ((u32)ARG2(regs) == FICLONERANGE) {
 		state->op = FLAK_OP_FICLONERANGE;
-		bpf_probe_read_user(&range, sizeof(range), (void *)ARG3(regs));
-		take_sides(task, state, (s32)range.src_fd, (s32)ARG1(regs));
+		bpf_probe_read_user(range, sizeof(*range), (void *)ARG3(regs));
+		take_sides(task, state, (s32)range->src_fd, (s32)ARG1(regs));
 		if (state->op == FLAK_OP_NONE)
 			return 0;
-		state->file_offset = range.dest_offset;
-		state->source.file_offset = range.src_offset;
-		state->size_req = range.src_length;
+		state->file_offset = range->dest_offset;
+		state->source.file_offset = range->src_offset;
+		state->size_req = range->src_length;
 	} else {
 		state->op = FLAK_OP_NONE; /* another ioctl */
 	}

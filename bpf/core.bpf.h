@@ -103,6 +103,8 @@ struct task_state {
 	u16 is_task_sent;
 	u16 has_entered; /* the enter hook has seen a call of the task */
 	u16 has_unread_iocb;
+	u32 other_path_id; /* of a call with two paths, from name_metadata() to exit_metadata() */
+	u64 copied[8];	   /* a struct of the program, which would take too much of the stack */
 	/* The last file looked up: pays for the names map in a loop over one file. */
 	struct name_key memo_key;
 	struct name_entry memo;
@@ -173,6 +175,8 @@ int identify(struct task_state *state);
 int fold(struct folded_key *key, u32 task_id, s64 result, u64 latency_ns);
 /* names.bpf.c */
 int intern(void);
+/* metadata.bpf.c */
+int read_found(struct stat_identity *found, u64 user, bool is_statx);
 /* claims.bpf.c */
 u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in);
 int send_exec(struct flak_process *process, u64 user_string);

@@ -562,7 +562,7 @@ static __always_inline int settle_statx(struct task_state *state, struct pending
 	if (!first && request->flags & AT_EMPTY_PATH)
 		return take_file(state, request, file_of_fd(bpf_get_current_task_btf(), request->fd));
 	if (!res)
-		read_found(&found, FLAK_OP_STATX, request->addr);
+		read_found(&found, request->addr, true);
 	if (!is_wanted_find(&found))
 		return -1;
 	ids = intern_claim(name, request->base_path_id, &found, IN_KERNEL);

@@ -131,24 +131,31 @@ int enter_metadata(struct task_state *state)
 }
 
 /* What stat(2) or statx(2) left in the program's memory. */
-static __always_inline void read_found(struct stat_identity *found, u16 op, u64 user)
+int read_found(struct stat_identity *found, u64 user, bool is_statx)
 {
-	u64 buffer[18] = {}; /* as much of struct statx as is looked at */
+	u64 buffer[7] = {}, device = 0;
 
-	if (bpf_probe_read_user(buffer, op == FLAK_OP_STATX ? sizeof(buffer) : 7 * 8, (void *)user))
-		return;
-	if (op == FLAK_OP_STATX) {
-		found->mode = (buffer[3] >> 32) & 0xffff; /* stx_mode at 28 */
-		found->ino = buffer[4];
-		found->size = buffer[5];
-		found->dev = (u32)buffer[17] << 20 | (u32)(buffer[17] >> 32); /* major at 136, minor at 140 */
-		return;
+	if (!found)
+		return 0;
+	if (is_statx) {
+		/* struct statx: mode at 28, ino, size; major and minor at 136 */
+		if (bpf_probe_read_user(buffer, 3 * 8, (void *)(user + 24)) ||
+		    bpf_probe_read_user(&device, sizeof(device), (void *)(user + 136)))
+			return 0;
+		found->mode = (buffer[0] >> 32) & 0xffff;
+		found->ino = buffer[1];
+		found->size = buffer[2];
+		found->dev = (u32)device << 20 | (u32)(device >> 32);
+		return 0;
 	}
+	if (bpf_probe_read_user(buffer, sizeof(buffer), (void *)user))
+		return 0;
 	/* struct stat: st_dev, st_ino; the first as new_encode_dev() makes it (include/linux/kdev_t.h) */
 	found->dev = (u32)(buffer[0] >> 8 & 0xfff) << 20 | (u32)(buffer[0] & 0xff) | (u32)(buffer[0] >> 12 & 0xfff00);
 	found->ino = buffer[1];
 	found->mode = (u32)buffer[STAT_MODE_WORD];
 	found->size = buffer[6];
+	return 0;
 }
 
 /* Is this what stat(2) found of interest? Symbolic links are. */
@@ -165,7 +172,7 @@ static __always_inline bool take_path(struct task_state *state, struct pt_regs *
 	u64 ids;
 
 	if (shape->found && !ret)
-		read_found(&found, state->op, argument(regs, shape->found));
+		read_found(&found, argument(regs, shape->found), state->op == FLAK_OP_STATX);
 	if (!is_wanted_find(&found))
 		return false;
 	/* The target of a symbolic link starts from the link, not from here. */
@@ -177,25 +184,36 @@ static __always_inline bool take_path(struct task_state *state, struct pt_regs *
 	return true;
 }
 
+/* Takes the paths of a call that ends into the state. 1: what it found is of no interest. */
+int name_metadata(struct task_state *state, long ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = regs_of(task);
+	const struct call_shape *shape;
+
+	if (!state)
+		return 1;
+	shape = shape_of(state->op);
+	state->other_path_id = 0;
+	if (shape->other_path) {
+		s32 fd = shape->other_dirfd ? (s32)argument(regs, shape->other_dirfd) : AT_FDCWD;
+
+		state->other_path_id =
+			intern_claim(argument(regs, shape->other_path), base_of(task, state, fd), NULL, IN_PROGRAM);
+	}
+	return shape->path && !state->file && !take_path(state, regs, shape, ret);
+}
+
 int exit_metadata(struct task_state *state, long ret, u64 now)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = regs_of(task);
 	const struct call_shape *shape;
 	struct flak_operands *operands;
-	u32 other_path_id = 0;
 
 	if (!state)
 		return 0;
 	shape = shape_of(state->op);
-	if (shape->other_path) {
-		s32 fd = shape->other_dirfd ? (s32)argument(regs, shape->other_dirfd) : AT_FDCWD;
-
-		other_path_id =
-			intern_claim(argument(regs, shape->other_path), base_of(task, state, fd), NULL, IN_PROGRAM);
-	}
-	if (shape->path && !state->file && !take_path(state, regs, shape, ret))
-		return 0;
 	if (is_call_cut(state, ret, now, state->op == FLAK_OP_GETDENTS64 && ret >= 0 ? ret : state->size_req))
 		return 0;
 	if (!shape->other_path && !shape->flags && !shape->mode) {
@@ -208,7 +226,7 @@ int exit_metadata(struct task_state *state, long ret, u64 now)
 	operands = reserve_long(task_id_of(task, state), state, ret, now);
 	if (!operands)
 		return 0;
-	operands->other_path_id = other_path_id;
+	operands->other_path_id = state->other_path_id;
 	if (shape->flags) {
 		operands->map_flags = argument(regs, shape->flags);
 		operands->has |= FLAK_HAS_FLAGS;

@@ -37,10 +37,36 @@ struct {
 	__type(value, u32);
 } identities SEC(".maps");
 
-/* Room for one name record. Bytes behind FLAK_PATH_MAX let the last component be copied before its length is known. */
+/* What tells one claim from another (claims.bpf.c). */
+struct claim_key {
+	u64 hash[2];
+	struct stat_identity found;
+	u32 latest_file_id; /* of the inode number that was found: the same string may lead to the next file of that number */
+	u32 base_path_id;
+	u32 len;
+	u32 pad;
+};
+
+/* A walk from a file towards the root. */
+struct walk {
+	u64 dentry;
+	u64 mnt; /* struct mount * */
+	u64 fingerprint;
+	u32 at;
+	u32 flags;
+};
+
+/*
+ * Room for one name record, and for what makes it: a program and all it calls have 512 bytes of stack together. Bytes
+ * behind FLAK_PATH_MAX let the last component be copied before its length is known.
+ */
 struct name_scratch {
 	struct flak_name head;
 	u8 bytes[FLAK_PATH_MAX + 512];
+	union {
+		struct walk walk;
+		struct claim_key claim;
+	};
 };
 
 /*
@@ -67,28 +93,19 @@ struct {
 	__type(value, struct scratch_use);
 } scratch_uses SEC(".maps");
 
-struct walk {
-	u64 dentry;
-	u64 mnt; /* struct mount * */
-	u64 fingerprint;
-	u32 at;
-	u32 scratch;
-	u32 flags;
-	u32 pad;
-};
-
 /* One step towards the root: append this name and go to its parent, or cross to the mount it is mounted on. */
 static long walk_step(u32 index, void *context)
 {
-	struct walk *walk = context;
-	u32 which = walk->scratch;
-	struct name_scratch *out = bpf_map_lookup_elem(&scratch, &which);
-	struct dentry *dentry = kcast(struct dentry, walk->dentry);
+	struct name_scratch *out = bpf_map_lookup_elem(&scratch, context);
+	struct dentry *dentry;
+	struct walk *walk;
 	u64 parent, hash_len;
 	u32 at, len;
 
 	if (!out)
 		return 1;
+	walk = &out->walk;
+	dentry = kcast(struct dentry, walk->dentry);
 	if (kaddr(walk->mnt, struct mount, mnt.mnt_root) == walk->dentry) {
 		u64 above = kaddr(walk->mnt, struct mount, mnt_parent);
 
@@ -136,18 +153,18 @@ static __always_inline u32 mount_ns_of(u64 mount)
 	return kread(kcast(struct mnt_namespace, mnt_ns), ns.inum);
 }
 
-static __always_inline u32 file_id_of(struct identity *identity)
+/* Id of the file with this identity, a new one when there is none yet. Not inlined, for the room its keys take. */
+__noinline u32 file_id_of(u64 inode, u64 ino, u32 dev, u32 ino_gen)
 {
-	u32 *known = bpf_map_lookup_elem(&identities, identity);
-	struct identity latest = {.inode = ANY_INODE};
+	struct identity identity = {.inode = inode, .ino = ino, .dev = dev, .ino_gen = ino_gen};
+	struct identity latest = {.inode = ANY_INODE, .ino = ino, .dev = dev};
+	u32 *known = bpf_map_lookup_elem(&identities, &identity);
 	u32 id;
 
 	if (known)
 		return *known;
 	id = __sync_fetch_and_add(&next_file_id, 1) + 1;
-	bpf_map_update_elem(&identities, identity, &id, BPF_ANY);
-	latest.ino = identity->ino;
-	latest.dev = identity->dev;
+	bpf_map_update_elem(&identities, &identity, &id, BPF_ANY);
 	bpf_map_update_elem(&identities, &latest, &id, BPF_ANY);
 	return id;
 }
@@ -191,7 +208,7 @@ static __always_inline bool send_name(struct name_scratch *out, u32 bytes)
 {
 	u32 size = sizeof(out->head) + bytes;
 
-	if (size > sizeof(*out))
+	if (size > offsetof(struct name_scratch, walk))
 		return false;
 	out->head.type = FLAK_META_NAME;
 	out->head.size = size;
@@ -218,13 +235,14 @@ int intern(void)
 	struct task_state *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
 	struct name_key *key;
 	struct name_entry *entry;
-	struct identity identity = {};
 	struct name_entry *known;
+	u64 inode_address = 0;
 	struct name_scratch *out;
-	struct walk walk = {};
 	struct super_block *sb;
 	struct inode *inode;
+	struct walk *walk;
 	bool is_same;
+	u32 which;
 
 	if (!state)
 		return -1;
@@ -239,16 +257,19 @@ int intern(void)
 		return 0;
 	}
 
-	out = scratch_get(&walk.scratch);
+	out = scratch_get(&which);
 	if (!out)
 		return -1;
-	walk.at = unknown_zero;
-	walk.dentry = key->dentry;
-	walk.mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
-	if (bpf_loop(2 * FLAK_PATH_MAX, walk_step, &walk, 0) >= 2 * FLAK_PATH_MAX)
-		walk.flags |= FLAK_NAME_TRUNCATED;
-	entry->fingerprint = walk.fingerprint;
-	if (is_same && known->fingerprint == walk.fingerprint) {
+	walk = &out->walk;
+	walk->at = 0;
+	walk->flags = 0;
+	walk->fingerprint = 0;
+	walk->dentry = key->dentry;
+	walk->mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
+	if (bpf_loop(2 * FLAK_PATH_MAX, walk_step, &which, 0) >= 2 * FLAK_PATH_MAX)
+		walk->flags |= FLAK_NAME_TRUNCATED;
+	entry->fingerprint = walk->fingerprint;
+	if (is_same && known->fingerprint == walk->fingerprint) {
 		entry->file_id = known->file_id;
 		entry->path_id = known->path_id;
 		entry->is_sent = true;
@@ -257,35 +278,32 @@ int intern(void)
 
 	inode = kcast(struct inode, entry->inode);
 	sb = kcast(struct super_block, kaddr(entry->inode, struct inode, i_sb));
-	identity.ino = entry->ino;
-	identity.dev = kread(sb, s_dev);
-	identity.ino_gen = entry->ino_gen;
 	if (!entry->ino_gen || kread(sb, s_magic) == BTRFS_SUPER_MAGIC) {
-		identity.inode = entry->inode;
-		walk.flags |= FLAK_NAME_WEAK;
+		inode_address = entry->inode;
+		walk->flags |= FLAK_NAME_WEAK;
 	}
 	if (known && !known->is_sent && known->ino == entry->ino && known->hash_len == entry->hash_len) {
 		entry->file_id = known->file_id; /* an unsent name keeps its ids */
 		entry->path_id = known->path_id;
 	} else {
-		entry->file_id = file_id_of(&identity);
+		entry->file_id = file_id_of(inode_address, entry->ino, kread(sb, s_dev), entry->ino_gen);
 		entry->path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
 	}
 	out->head.path_id = entry->path_id;
 	out->head.file_id = entry->file_id;
-	out->head.dev = identity.dev;
-	out->head.ino = identity.ino;
-	out->head.ino_gen = identity.ino_gen;
+	out->head.dev = kread(sb, s_dev);
+	out->head.ino = entry->ino;
+	out->head.ino_gen = entry->ino_gen;
 	out->head.base_path_id = 0;
 	out->head.mnt_id = entry->mnt_id;
-	out->head.mnt_ns = mount_ns_of(walk.mnt);
+	out->head.mnt_ns = mount_ns_of(walk->mnt);
 	out->head.fs_magic = kread(sb, s_magic);
 	out->head.mode = entry->mode;
-	out->head.flags = walk.flags;
+	out->head.flags = walk->flags;
 	out->head.file_size = kread(inode, i_size);
-	entry->is_sent = send_name(out, walk.at);
+	entry->is_sent = send_name(out, walk->at);
 done:
-	scratch_put(walk.scratch);
+	scratch_put(which);
 	bpf_map_update_elem(&names, key, entry, BPF_ANY);
 	return 0;
 }
