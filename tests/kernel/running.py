@@ -18,23 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import flak
 from flak.events import Access, Counters, Event, Lost
 
 SOURCES = Path(__file__).parent.parent / "workloads"
 PAGE = 4096
+PATIENCE = int(os.environ.get("FLAK_TEST_PATIENCE", "1"))
+"""How many times longer than usual a test waits for something: under emulation all is slow."""
 
 
 class Workloads:
-    """The programs of tests/workloads/, each compiled when first asked for."""
+    """The programs of tests/workloads/, each compiled when first asked for, or those of a folder when there is no
+    compiler.
+    """
 
-    def __init__(self, compiler: str, folder: Path) -> None:
+    def __init__(self, compiler: str | None, folder: Path) -> None:
         self.compiler = compiler
         self.folder = folder
 
     def __call__(self, name: str) -> Path:
         program = self.folder / name
         if not program.exists():
+            if self.compiler is None:
+                pytest.skip(f"no program {name} in {self.folder}")
             source = SOURCES / f"{name}.c"
             options = ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
             subprocess.run([self.compiler, *options, "-o", program, source], check=True)
@@ -53,6 +61,8 @@ class Run:
     stats: Counters
     status: int | None
     output: str
+    missing: dict[str, str]
+    """What FLAK says it could not see, by concern."""
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -82,7 +92,7 @@ def trace_command(command: Sequence[object], folder: Path, check: bool = True, *
     ):
         *events, last = session
         assert last == session.stats, "a run ends with its counters"
-    run = Run(events, session.stats, session.command_status, output.read_text())
+    run = Run(events, session.stats, session.command_status, output.read_text(), session.missing)
     if check:
         assert run.status == 0
     return run
@@ -98,14 +108,14 @@ class Running:
     def wait_ready(self) -> str:
         """Waits for the line that begins with "ready"; returns it."""
         assert self.process.stdout
-        assert select.select([self.process.stdout], [], [], 10)[0], "the workload never got ready"
+        assert select.select([self.process.stdout], [], [], 10 * PATIENCE)[0], "the workload never got ready"
         line = self.process.stdout.readline().decode()
         assert line.startswith("ready"), line
         return line
 
     def finish(self) -> list[dict[str, Any]]:
         """Waits for the end; returns the lines it printed."""
-        output, _ = self.process.communicate(timeout=20)
+        output, _ = self.process.communicate(timeout=20 * PATIENCE)
         return [json.loads(line) for line in output.decode().splitlines()]
 
     def close(self) -> None:

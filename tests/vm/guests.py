@@ -1,0 +1,106 @@
+"""One guest: its boot under QEMU's emulation, and what it reported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .images import Architecture
+from .kernels import Kernel
+
+MARK = "@@"
+"""Begins a line that is a report: JSON, or EXIT=status at the end. Other lines are what pytest prints."""
+
+
+@dataclass
+class Guest:
+    """What came of a guest. status: of its tests, None when it never told, because it hung or crashed."""
+
+    architecture: Architecture
+    kernel: Kernel
+    variant: str = ""
+    """Words for the kernel's command line."""
+    status: int | None = None
+    seconds: float = 0
+    output: str = ""
+    console: str = ""
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What it is called: 6.12 x86_64, lockdown=integrity."""
+        return f"{self.kernel.series} {self.architecture.machine}{self.variant and ', ' + self.variant}"
+
+    @property
+    def host(self) -> dict[str, Any]:
+        """What the guest told of itself: its kernel, and which hooks FLAK has there."""
+        return next((report for report in self.reports if "served" in report), {})
+
+    def tests(self, outcome: str) -> list[dict[str, Any]]:
+        """The tests that ended so: passed, failed or skipped."""
+        return [report for report in self.reports if report.get("outcome") == outcome]
+
+    def failure(self) -> str | None:
+        """Why it counts as failed, with the end of what it said: tests failed, or it never told. None: it does not."""
+        if self.status == 0 and self.tests("passed"):
+            return None
+        if self.status is None:
+            said = "\n".join([*self.output.splitlines()[-15:], "console:", *self.console.splitlines()[-30:]])
+            return f"{self.name}: no end within {self.seconds:.0f} s\n{said}"
+        return f"{self.name}: status {self.status}\n{self.output}"
+
+
+def boot(guest: Guest, initramfs: Path, disks: Sequence[Path], arguments: Sequence[str], limit: float) -> None:
+    """Run a guest to its end, at most `limit` seconds. disks: images for /dev/vda and /dev/vdb, which stay as they are.
+    arguments: of tests/vm/inside.py. What came of it is written into `guest`.
+    """
+    folder = initramfs.with_suffix(f".{guest.variant or 'plain'}")
+    folder.mkdir()
+    output, console = folder / "output", folder / "console"
+    output.touch()
+    console.touch()
+    command_line = f"loglevel=4 panic=-1 {guest.variant} inside={','.join(arguments)}"
+    if guest.architecture.machine == "x86_64":
+        machine = ["qemu-system-x86_64", "-cpu", "max", "-serial", f"file:{console}", "-serial", f"file:{output}"]
+        command_line = f"console=ttyS0 {command_line}"
+    else:  # with its newest features, pointer authentication above all, this one is half as fast
+        machine = ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a72", "-serial", f"file:{console}"]
+        machine += ["-chardev", f"file,id=output,path={output}", "-device", "pci-serial,chardev=output"]
+        command_line = f"console=ttyAMA0 {command_line}"
+    drives = []
+    for number, disk in enumerate(disks):
+        drives += ["-drive", f"file={disk},format=raw,if=none,id=d{number},snapshot=on"]
+        drives += ["-device", f"virtio-blk-pci,drive=d{number}"]
+    command = [
+        *machine,
+        *("-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot"),
+        *("-kernel", str(guest.kernel.image), "-initrd", str(initramfs), "-append", command_line),
+        *drives,
+    ]
+    start = time.monotonic()
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
+        complaint = done.stderr
+    except subprocess.TimeoutExpired:
+        complaint = f"killed after {limit:.0f} s\n"
+    guest.seconds = time.monotonic() - start
+    guest.console = complaint + console.read_text(errors="replace")
+    guest.reports = list(_reports(output.read_text(errors="replace").splitlines()))
+    guest.output = "\n".join(
+        line for line in output.read_text(errors="replace").splitlines() if not line.startswith(MARK)
+    )
+    statuses = [report["status"] for report in guest.reports if "status" in report]
+    guest.status = statuses[-1] if statuses else None
+
+
+def _reports(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line.startswith(f"{MARK}EXIT="):
+            yield {"status": int(line.partition("=")[2])}
+        elif line.startswith(MARK):
+            yield json.loads(line.removeprefix(MARK))

@@ -1,0 +1,71 @@
+"""What runs in a guest, in one Python process: says what FLAK has there, then runs tests and reports each.
+
+The kernel's command line has the arguments of pytest: inside=TEST,TEST
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .guests import MARK
+
+TESTS = Path(__file__).parent.parent / "kernel"
+
+SUBSET = Path(__file__).with_name("subset.txt")
+
+
+class Reporter:
+    """Prints a line for each test as it ends."""
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+            name = report.nodeid.rpartition("kernel/")[2]
+            tell({"test": name, "outcome": report.outcome, "seconds": round(report.duration, 2), "reason": reason})
+
+
+def tell(report: dict[str, object]) -> None:
+    """Write a report for the host, on a line of its own."""
+    print(f"\n{MARK}{json.dumps(report)}", flush=True)
+
+
+def describe() -> dict[str, object]:
+    """The kernel, and what FLAK says it can see there."""
+    report: dict[str, object] = {
+        "release": platform.release(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    import flak
+
+    start = time.monotonic()
+    try:
+        with flak.trace(command=["true"]) as session:
+            report["events"] = sum(1 for _ in session)
+    except flak.FlakError as error:
+        return {**report, "served": {}, "missing": {}, "error": error.message, "hint": error.hint}
+    seconds = round(time.monotonic() - start, 2)
+    return {**report, "seconds": seconds, "served": session.served, "missing": session.missing}
+
+
+def main() -> int:
+    os.environ |= {"FLAK_TEST_PATIENCE": "10", "FLAK_TEST_WORKLOADS": "/flak/workloads", "FLAK_REQUIRE_KERNEL": "1"}
+    tell(describe())
+    words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
+    tests = [word for word in words["inside"].split(",") if word] or [
+        f"{TESTS}/{line}" for line in SUBSET.read_text().splitlines() if not line.startswith("#")
+    ]
+    options = ["-q", "-p", "no:cacheprovider", "--tb=short", "--color=no", "-c", "/flak/pyproject.toml"]
+    return int(pytest.main([*options, *tests], [Reporter()]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The whole matrix: every kernel, two guests at a time; a summary, and the table of docs/kernels.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import images, kernels
+from .debian import Archive, Mirror, Unavailable
+from .guests import Guest, boot
+
+LIMIT = 420.0
+"""Seconds a guest may take on an idle machine of two cores, several times over."""
+AT_ONCE = 2
+PAGE = images.TOP / "docs/kernels.md"
+BEGIN, END = "<!-- made by make test-kernels -->", "<!-- end -->"
+TOOLS = {
+    "amd64": ("qemu-system-x86_64", "qemu-system-x86"),
+    "arm64": ("qemu-system-aarch64", "qemu-system-arm"),
+}
+"""By architecture: what emulates it, and Debian's package with that."""
+
+
+def main() -> int:
+    """Run the guests that the command line asks for. The status is 1 when one failed, 2 when there were none."""
+    parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
+    parser.add_argument("--only", metavar="TEXT", action="append", help="guests whose name has TEXT (6.12, aarch64, …)")
+    parser.add_argument("--wheels", metavar="DIR", type=Path, help="FLAK's wheels; without, one is made of the tree")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.relative_to(images.TOP)}")
+    parser.add_argument("tests", nargs="*", help="instead of the usual ones: arguments of pytest, of tests/kernel/")
+    options = parser.parse_args()
+    cache = Path(os.environ.get("FLAK_VM_CACHE") or Path.home() / ".cache/flak/vm")
+    with tempfile.TemporaryDirectory(prefix="flak-vm-") as scratch:
+        guests, missing = run(cache, Path(scratch), options.wheels, options.only or [""], options.tests)
+    for reason in missing:
+        print(f"not tried: {reason}")
+    for guest in guests:
+        print(summary(guest))
+    failures = [failure for guest in guests if (failure := guest.failure())]
+    print(*failures, sep="\n\n")
+    if options.write:
+        write_table(guests, missing)
+    print(f"{len(guests) - len(failures)} guests passed, {len(failures)} failed, {len(missing)} could not be had")
+    return 1 if failures else 0 if guests else 2
+
+
+def run(
+    cache: Path, scratch: Path, wheels: Path | None, only: Sequence[str], tests: Sequence[str]
+) -> tuple[list[Guest], list[str]]:
+    """Every guest whose name has one of the texts `only`, after its run, and what could not be had.
+
+    cache: for what stays; scratch: for what does not. wheels: a folder with FLAK's wheels. tests: arguments of pytest.
+    """
+    mirror = Mirror.of_host()
+    wheels = wheels or build_wheel(scratch / "wheel")
+    guests: list[Guest] = []
+    missing: list[str] = []
+    disks: dict[str, list[Path]] = {}
+    for architecture in images.ARCHITECTURES.values():
+        name = architecture.debian
+        program, package = TOOLS[name]
+        if not shutil.which(program) or not shutil.which(architecture.compiler):
+            missing.append(f"{architecture.machine}: {program} ({package}) or {architecture.compiler} is not installed")
+            continue
+        try:
+            found = kernels.find(Archive(mirror, name, cache / name))
+            wanted = [
+                Guest(architecture, kernel)
+                for kernel in found
+                if not isinstance(kernel, Unavailable)
+                and any(text in Guest(architecture, kernel).name for text in only)
+            ]
+            missing += [str(reason) for reason in found if isinstance(reason, Unavailable)]
+            if wanted:
+                wheel = images.wheel_for(architecture, wheels)
+                disks[name] = [images.root(mirror, architecture, cache), images.flak(architecture, wheel, scratch)]
+                guests += wanted
+        except Unavailable as reason:
+            missing.append(f"{architecture.machine}: {reason}")
+
+    def play(guest: Guest) -> Guest:
+        root, flak = disks[guest.architecture.debian]
+        boot(guest, images.initramfs(guest.kernel, root, scratch), (root, flak), tests, LIMIT)
+        print(summary(guest), file=sys.stderr, flush=True)
+        return guest
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(play, guests)), missing
+
+
+def build_wheel(folder: Path) -> Path:
+    """A wheel of this tree, which serves every architecture: it carries the objects of all, and no libbpf."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*command, "-w", str(folder), str(images.TOP)], check=True)
+    return folder
+
+
+def summary(guest: Guest) -> str:
+    """A guest's result in one line."""
+    counts = ", ".join(f"{len(guest.tests(outcome))} {outcome}" for outcome in ("passed", "failed", "skipped"))
+    refused = f"; {guest.host['error']}" if "error" in guest.host else ""
+    return f"{guest.name:28} {guest.kernel.release:32} {counts}, {guest.seconds:.0f} s{refused}"
+
+
+def write_table(guests: Iterable[Guest], missing: Iterable[str]) -> None:
+    """Replace what stands between the marks of docs/kernels.md by what the guests told."""
+    rows = [
+        "| kernel | machine | page faults | io_uring | tests | not seen |",
+        "|---|---|---|---|---|---|",
+    ]
+    for guest in guests:
+        served, lost = guest.host.get("served", {}), guest.host.get("missing", {})
+        skipped = len(guest.tests("skipped"))
+        tests = f"{len(guest.tests('passed'))} passed" + (f", {skipped} skipped" if skipped else "")
+        if guest.tests("failed"):
+            tests = f"**{len(guest.tests('failed'))} failed**, {tests}"
+        if guest.status is None:
+            tests = "**no end**"
+        cells = (
+            guest.kernel.release,
+            guest.architecture.machine + (f" {guest.variant}" if guest.variant else ""),
+            served.get("page faults", "–"),
+            served.get("io_uring", "–"),
+            tests,
+            guest.host.get("error") or "; ".join(lost) or "–",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    rows += [f"\nNot tried: {reason}." for reason in missing]
+    text = PAGE.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text("\n".join([f"{head}{BEGIN}", "", *rows, "", f"{END}{tail}"]))
