@@ -1,14 +1,21 @@
 # The two commands of the README are `make demo` and `make test`; each sets up what it needs.
 PYTHON := .venv/bin/python
+VM_PACKAGES := qemu-system-x86 qemu-system-arm gcc-x86-64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
+	mmdebstrap cpio e2fsprogs debian-archive-keyring
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test check format setup bench soak clean
+.PHONY: demo test test-kernels check format setup bench soak clean
 
 demo: setup
 	$(SUDO) tools/demo.sh
 
 test: check
 	$(SUDO) env FLAK_REQUIRE_KERNEL=1 $(PYTHON) -m pytest
+
+# Guests with other kernels under QEMU's emulation: root, a Debian mirror, some 2 GB of ~/.cache and ten minutes.
+test-kernels: setup
+	@tools/setup.sh $(VM_PACKAGES)
+	$(SUDO) $(PYTHON) -m tests.vm --write
 
 check: setup
 	$(PYTHON) -m ruff check

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Sets up everything that building and testing FLAK needs on Debian 12, Ubuntu 24.04 or newer: system packages, a virtual
-# environment in .venv, the BPF object. Run as root or with sudo at hand; what is there already is left alone.
+# environment in .venv, the BPF object. Run as root or with sudo at hand; what is there already is left alone. Arguments
+# are packages that are wanted besides.
 set -eu
 cd "$(dirname "$0")/.."
 
-packages="clang llvm libbpf-dev libbpf1 gcc libc6-dev make python3-venv strace fio sqlite3 git rsync busybox-static"
+packages="clang llvm libbpf-dev libbpf1 gcc libc6-dev make python3-venv strace fio sqlite3 git rsync busybox-static $*"
 missing=""
 for package in $packages; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

@@ -1,4 +1,4 @@
-"""Page faults are seen in one of several ways: the same program gives the same records under each that the kernel has."""
+"""Page faults are seen in one of several ways: the same program gives the same records in each that a kernel has."""
 
 from __future__ import annotations
 

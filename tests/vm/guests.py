@@ -25,6 +25,8 @@ class Guest:
     kernel: Kernel
     variant: str = ""
     """Words for the kernel's command line."""
+    refusal: str = ""
+    """What FLAK is to say where it cannot trace: that it says so in one line is what is tested there."""
     status: int | None = None
     seconds: float = 0
     output: str = ""
@@ -47,6 +49,11 @@ class Guest:
 
     def failure(self) -> str | None:
         """Why it counts as failed, with the end of what it said: tests failed, or it never told. None: it does not."""
+        if self.refusal:
+            said = f"{self.host.get('error')} ({self.host.get('hint')})"
+            return (
+                None if self.refusal in said else f"{self.name}: status {self.status}, FLAK said: {said}\n{self.output}"
+            )
         if self.status == 0 and self.tests("passed"):
             return None
         if self.status is None:
@@ -59,9 +66,7 @@ def boot(guest: Guest, initramfs: Path, disks: Sequence[Path], arguments: Sequen
     """Run a guest to its end, at most `limit` seconds. disks: images for /dev/vda and /dev/vdb, which stay as they are.
     arguments: of tests/vm/inside.py. What came of it is written into `guest`.
     """
-    folder = initramfs.with_suffix(f".{guest.variant or 'plain'}")
-    folder.mkdir()
-    output, console = folder / "output", folder / "console"
+    output, console = initramfs.with_name("output"), initramfs.with_name("console")
     output.touch()
     console.touch()
     command_line = f"loglevel=4 panic=-1 {guest.variant} inside={','.join(arguments)}"

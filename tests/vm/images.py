@@ -20,7 +20,7 @@ from .debian import ROOT_SUITE, Mirror, Unavailable, run
 from .kernels import Kernel, module_bytes
 
 TOP = Path(__file__).resolve().parent.parent.parent
-PACKAGES = ("python3", "busybox-static", "coreutils", "bash", "libbpf1", "procps", "util-linux")
+PACKAGES = ("python3", "libstdc++6", "busybox-static", "coreutils", "bash", "libbpf1", "procps", "util-linux")
 PYTHON = "3.13"
 """Of ROOT_SUITE."""
 REQUIREMENTS = ("pytest", "typer<0.29", "numpy")
@@ -140,7 +140,7 @@ def wheel_for(architecture: Architecture, folder: Path) -> Path:
 
 def initramfs(kernel: Kernel, root_image: Path, folder: Path) -> Path:
     """The initramfs of a kernel: busybox from the root, the modules, and an init that finds the disks."""
-    stage = folder / f"init-{kernel.image.parent.name}-{kernel.release}"
+    stage = folder / "initramfs"
     for place in ("bin", "modules", "proc", "sys", "dev", "new"):
         (stage / place).mkdir(parents=True)
     run("debugfs", "-R", f"dump /usr/bin/busybox {stage}/bin/busybox", str(root_image))
@@ -149,7 +149,7 @@ def initramfs(kernel: Kernel, root_image: Path, folder: Path) -> Path:
         (stage / "modules" / f"{number:02}-{module.name.split('.ko')[0]}.ko").write_bytes(module_bytes(module))
     (stage / "init").write_text(INIT)
     (stage / "init").chmod(0o755)
-    archive = folder / f"{stage.name}.cpio"
+    archive = folder / "initramfs.cpio"
     with archive.open("wb") as file:
         names = "".join(f"{path.relative_to(stage)}\0" for path in sorted(stage.rglob("*")))
         cpio = ["cpio", "-0", "-o", "-H", "newc", "--quiet", "-R", "0:0"]

@@ -18,6 +18,8 @@ from .guests import MARK
 
 TESTS = Path(__file__).parent.parent / "kernel"
 
+REFUSED = 100
+"""The status when FLAK says that it cannot trace there."""
 SUBSET = Path(__file__).with_name("subset.txt")
 
 
@@ -58,12 +60,24 @@ def describe() -> dict[str, object]:
 
 def main() -> int:
     os.environ |= {"FLAK_TEST_PATIENCE": "10", "FLAK_TEST_WORKLOADS": "/flak/workloads", "FLAK_REQUIRE_KERNEL": "1"}
-    tell(describe())
+    host = describe()
+    tell(host)
+    if "error" in host:
+        return REFUSED
     words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
     tests = [word for word in words["inside"].split(",") if word] or [
         f"{TESTS}/{line}" for line in SUBSET.read_text().splitlines() if not line.startswith("#")
     ]
-    options = ["-q", "-p", "no:cacheprovider", "--tb=short", "--color=no", "-c", "/flak/pyproject.toml"]
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+        "--color=no",
+        "--continue-on-collection-errors",
+        "-c",
+        "/flak/pyproject.toml",
+    ]
     return int(pytest.main([*options, *tests], [Reporter()]))
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,10 @@ LIMIT = 420.0
 AT_ONCE = 2
 PAGE = images.TOP / "docs/kernels.md"
 BEGIN, END = "<!-- made by make test-kernels -->", "<!-- end -->"
+VARIANTS = {("amd64", "6.12"): ("lockdown=integrity", "lockdown=confidentiality")}
+"""Kernels that are booted with these words too."""
+REFUSALS = {"5.10": "Linux 6.1 or newer", "lockdown=confidentiality": "lockdown"}
+"""What FLAK is to say on a kernel, or with a word, where it cannot trace."""
 TOOLS = {
     "amd64": ("qemu-system-x86_64", "qemu-system-x86"),
     "arm64": ("qemu-system-aarch64", "qemu-system-arm"),
@@ -72,10 +76,11 @@ def run(
         try:
             found = kernels.find(Archive(mirror, name, cache / name))
             wanted = [
-                Guest(architecture, kernel)
+                guest
                 for kernel in found
                 if not isinstance(kernel, Unavailable)
-                and any(text in Guest(architecture, kernel).name for text in only)
+                for guest in guests_of(architecture, kernel)
+                if any(text in guest.name for text in only)
             ]
             missing += [str(reason) for reason in found if isinstance(reason, Unavailable)]
             if wanted:
@@ -87,12 +92,20 @@ def run(
 
     def play(guest: Guest) -> Guest:
         root, flak = disks[guest.architecture.debian]
-        boot(guest, images.initramfs(guest.kernel, root, scratch), (root, flak), tests, LIMIT)
+        folder = scratch / guest.name.replace(" ", "-")
+        folder.mkdir()
+        boot(guest, images.initramfs(guest.kernel, root, folder), (root, flak), tests, LIMIT)
         print(summary(guest), file=sys.stderr, flush=True)
         return guest
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(play, guests)), missing
+
+
+def guests_of(architecture: images.Architecture, kernel: kernels.Kernel) -> Iterator[Guest]:
+    """A kernel as it is, and with the words that it is to be booted with."""
+    for variant in ("", *VARIANTS.get((architecture.debian, kernel.wanted), ())):
+        yield Guest(architecture, kernel, variant, REFUSALS.get(variant or kernel.series, ""))
 
 
 def build_wheel(folder: Path) -> Path:
@@ -106,7 +119,7 @@ def summary(guest: Guest) -> str:
     """A guest's result in one line."""
     counts = ", ".join(f"{len(guest.tests(outcome))} {outcome}" for outcome in ("passed", "failed", "skipped"))
     refused = f"; {guest.host['error']}" if "error" in guest.host else ""
-    return f"{guest.name:28} {guest.kernel.release:32} {counts}, {guest.seconds:.0f} s{refused}"
+    return f"{guest.name:40} {guest.kernel.release:32} {counts}, {guest.seconds:.0f} s{refused}"
 
 
 def write_table(guests: Iterable[Guest], missing: Iterable[str]) -> None:
