@@ -13,6 +13,8 @@ outputs   files that lines go to
 console   talk on stderr; colour and width
 interrupts  ^C once and twice; dying by a signal
 reference docs/cli.md
+manual    man pages; roff makes them of Markdown
+completion  what bash, zsh and fish complete the command line by
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import typer
 
 from flak.cli.app import app
 
-__all__ = ["commands", "updated"]
+__all__ = ["commands", "description", "headline", "is_option", "names", "updated"]
 
 _BLOCK = re.compile(r"^<!-- flak ?(\w*) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 
@@ -34,29 +34,31 @@ def updated(text: str) -> str:
 
 def _block(verb: str, command: Any) -> str:
     name = f"flak {verb}".strip()
-    arguments = [parameter.metavar for parameter in command.params if not _is_option(parameter)]
+    arguments = [parameter.metavar for parameter in command.params if not is_option(parameter)]
     usage = " ".join([name, "[OPTIONS]", *arguments]) if verb else f"{name} VERB [OPTIONS] …"
-    rows = [(verb, _headline(command)) for verb, command in getattr(command, "commands", {}).items()]
-    rows += [(_names(option), option.help) for option in command.params if _is_option(option)]
+    rows = [(verb, headline(command)) for verb, command in getattr(command, "commands", {}).items()]
+    rows += [(names(option), option.help) for option in command.params if is_option(option)]
     width = max(len(left) for left, _ in rows)
     body = "\n".join([usage, "", *(f"{left:{width}}  {right}" for left, right in rows)])
-    return f"<!-- {name} -->\n{_description(command)}\n\n```\n{body}\n```\n<!-- end -->"
+    return f"<!-- {name} -->\n{description(command)}\n\n```\n{body}\n```\n<!-- end -->"
 
 
-def _is_option(parameter: Any) -> bool:
+def is_option(parameter: Any) -> bool:
+    """Whether it is one, or an argument."""
     return bool(parameter.opts[0].startswith("-"))
 
 
-def _names(option: Any) -> str:
-    """ "-p, --pid PID"."""
+def names(option: Any) -> str:
+    """Of an option: "-p, --pid PID"."""
     return f"{', '.join(option.opts)} {option.metavar or ''}".strip()
 
 
-def _headline(command: Any) -> str:
-    return _description(command).partition("\n")[0]
+def headline(command: Any) -> str:
+    """The first line of the help text."""
+    return description(command).partition("\n")[0]
 
 
-def _description(command: Any) -> str:
+def description(command: Any) -> str:
     """The help text up to its examples."""
     return str(command.help.partition("\b")[0].strip())
 
