@@ -4,7 +4,7 @@ VM_PACKAGES := qemu-system-x86 qemu-system-arm gcc-x86-64-linux-gnu gcc-aarch64-
 	mmdebstrap cpio e2fsprogs debian-archive-keyring
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-kernels check format setup bench soak clean
+.PHONY: demo test test-kernels check format setup bench soak deb test-deb pyz clean
 
 demo: setup
 	$(SUDO) tools/demo.sh
@@ -37,6 +37,19 @@ bench: setup
 
 soak: setup
 	$(SUDO) $(PYTHON) -m tests.soak $(SOAK)
+
+# A Debian package, dist/flak_*.deb: on Debian 13, Ubuntu 24.04 or newer, after `sudo apt build-dep .`
+deb:
+	rm -rf build/deb
+	mkdir -p build/deb/flak dist
+	tar --exclude-vcs --exclude=./build --exclude=./dist --exclude=./.venv --exclude=./src/flak/_bpf --exclude='*.egg-info' \
+		--exclude='.*_cache' --exclude=__pycache__ --exclude=.hypothesis -cf - . | tar -xf - -C build/deb/flak
+	cd build/deb/flak && dpkg-buildpackage -b -us -uc
+	mv build/deb/*.deb dist/
+
+# Builds it in a Debian 13 of its own, installs it in another and traces there; minutes, and 3 GB under /tmp
+test-deb: setup
+	$(SUDO) env FLAK_TEST_DEB=1 $(PYTHON) -m pytest tests/packaging/test_deb.py
 
 clean:
 	rm -rf .venv build dist src/flak/_bpf src/*.egg-info

@@ -146,7 +146,7 @@ def _zsh() -> str:
         specs = ["'(- *)'{-h,--help}'[show a summary]'"]
         for option in _options(command):
             kind, name = _kind(option), option.opts[-1]
-            words = CHOICES.get(name, "")
+            words = _zsh_text(CHOICES.get(name, ""))
             source = sources.get(kind, f"_values -s , word {words}" if option.multiple else f"({words})")
             value = "" if kind == "flag" else f":{_zsh_text(option.metavar)}:{source}"
             spelled = [n + ("" if not value else "=" if n.startswith("--") else "+") for n in option.opts]
