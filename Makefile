@@ -51,5 +51,9 @@ deb:
 test-deb: setup
 	$(SUDO) env FLAK_TEST_DEB=1 $(PYTHON) -m pytest tests/packaging/test_deb.py
 
+# dist/flak.pyz, FLAK in one file; LIBBPF="FILE …" puts a libbpf.so.1 in, one for each architecture
+pyz: setup
+	$(PYTHON) tools/build_pyz.py dist/flak.pyz $(LIBBPF)
+
 clean:
 	rm -rf .venv build dist src/flak/_bpf src/*.egg-info

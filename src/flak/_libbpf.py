@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from importlib import resources
 from pathlib import Path
 
 from flak.errors import NotSupported
@@ -72,6 +74,24 @@ _PROTOTYPES = {
 }
 
 
+_IN_MEMORY = "libflak-bpf.so.1"
+
+
+def _from_archive() -> list[str]:
+    """The library that a flak.pyz carries for this architecture, as a file in memory; nothing where there is none.
+
+    Only a file can be loaded. One in memory leaves nothing on the disk, and no folder's noexec concerns it.
+    """
+    packed = resources.files("flak") / "_lib" / f"libflak-bpf.{platform.machine()}.so.1"
+    try:
+        content = packed.read_bytes()
+        with open(os.memfd_create(_IN_MEMORY), "wb", closefd=False) as file:  # it is loaded by its number
+            file.write(content)
+            return [f"/proc/self/fd/{file.fileno()}"]
+    except OSError:  # a kernel may forbid such files (vm.memfd_noexec): then the host's library is tried
+        return []
+
+
 def load() -> tuple[ctypes.CDLL, str]:
     """libbpf and where it was found. `FLAK_LIBBPF` names another, but not for root, who does not trust the environment.
 
@@ -79,7 +99,7 @@ def load() -> tuple[ctypes.CDLL, str]:
     """
     override = os.environ.get("FLAK_LIBBPF") if os.geteuid() else None
     bundled = Path(__file__).with_name("_lib") / "libflak-bpf.so.1"
-    candidates = [override] if override else [str(bundled), "libbpf.so.1"]
+    candidates = [override] if override else [str(bundled), *_from_archive(), "libbpf.so.1"]
     reasons = []
     for candidate in candidates:
         try:
@@ -92,7 +112,7 @@ def load() -> tuple[ctypes.CDLL, str]:
             if function is None:
                 raise NotSupported(f"{candidate} has no {name}: FLAK needs libbpf 1.0 or newer")
             function.restype, function.argtypes = result, arguments
-        return library, candidate
+        return library, f"memfd:{_IN_MEMORY}" if candidate.startswith("/proc/self/fd/") else candidate
     raise NotSupported(
         f"libbpf not found ({'; '.join(reasons)})",
         "install it: apt install libbpf1 (Debian, Ubuntu) or dnf install libbpf (Fedora, RHEL)",

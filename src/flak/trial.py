@@ -291,7 +291,8 @@ def _not_decoded() -> Finding:
 
 # --- parts
 
-_FILE = os.path.realpath(__file__)
+_FILE = next(str(path) for path in (Path(__file__).resolve(), *Path(__file__).resolve().parents) if path.is_file())
+"""One that is certainly there: this one, or the archive that FLAK runs from."""
 
 
 def _is_ours(event: Event) -> bool:
