@@ -265,11 +265,17 @@ def test_the_exit_status_is_1_where_tracing_cannot_work(
     assert (told["flak"], told["kernel"], told["machine"]) == (flak.__version__, os.uname().release, os.uname().machine)
 
 
-def test_the_fix_names_this_very_flak(monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("/home/me/venv/bin/flak", "/home/me/venv/bin/flak"), ("/mnt/flak.pyz", f"{sys.executable} /mnt/flak.pyz")],
+)
+def test_the_fix_names_this_very_flak(
+    program: str, words: str, monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
     monkeypatch.setattr(trial, "doctor", lambda tell: [NO_RIGHTS])
-    monkeypatch.setattr(sys, "argv", ["/home/me/venv/bin/flak"])
+    monkeypatch.setattr(sys, "argv", [program])
     run(["doctor"])
-    assert "fix    sudo /home/me/venv/bin/flak …" in capfd.readouterr().out
+    assert f"fix    sudo {words} …" in capfd.readouterr().out
 
 
 def test_options_are_checked(capfd: Captured) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import traceback
 from pathlib import Path
 
@@ -335,11 +334,11 @@ _REFUSALS = (NotPermitted, NotSupported, LoadError, AttachError)
 
 
 def _with_sudo(arguments: list[str]) -> str:
-    """How to become root with this very flak, "" for who is: sudo's PATH leaves out virtual environments."""
-    program = Path(sys.argv[0]).absolute()
-    if os.geteuid() == 0 or program.name != "flak":
-        return ""
-    return f"sudo {shlex.join([str(program), *arguments])}"
+    """How to become root with this very flak, "" for who is."""
+    from flak.cli.doctor import this_program
+
+    words = this_program()
+    return f"sudo {shlex.join([*words, *arguments])}" if words and os.geteuid() else ""
 
 
 def _status(error: FlakError) -> int:

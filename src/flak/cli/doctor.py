@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from flak.events import escape
 from flak.outlets import ReaderGone, write_text
 from flak.preflight import Finding
 
-__all__ = ["doctor", "explain", "render"]
+__all__ = ["doctor", "explain", "render", "this_program"]
 
 _COLORS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 _RESET = "\x1b[0m"
@@ -107,12 +108,17 @@ def _as_object(findings: Sequence[Finding]) -> dict[str, object]:
     }
 
 
-def _with_this_program(fix: str | None) -> str | None:
-    """sudo's PATH leaves out virtual environments: name this very program."""
+def this_program() -> list[str]:
+    """The words that call this very FLAK, which sudo's PATH may leave out; none where it runs by `python -m`."""
     program = Path(sys.argv[0]).absolute()
-    if fix == preflight.SUDO and program.name == "flak":
-        return f"sudo {program} …"
-    return fix
+    if program.suffix == ".pyz":
+        return [sys.executable or "python3", str(program)]
+    return [str(program)] if program.name == "flak" else []
+
+
+def _with_this_program(fix: str | None) -> str | None:
+    words = this_program()
+    return f"sudo {shlex.join(words)} …" if words and fix == preflight.SUDO else fix
 
 
 def explain(console: Console, *, has_sudo_hint: bool = False) -> bool:
