@@ -49,6 +49,8 @@ def fill(stage: Path, source: Path, libraries: list[Path]) -> None:
     _install(stage, *(need for need in flak.requires or () if not need.startswith(LEFT_OUT)))
     for path in [found for name in UNUSED for found in stage.glob(f"{name}*")]:
         shutil.rmtree(path)  # the *.dist-info of what stays has its licence
+    for note in [*stage.glob("*.dist-info/direct_url.json"), *stage.glob("*.dist-info/RECORD")]:
+        note.unlink()  # where it was made, and of what
     own = stage / "flak/_lib/libflak-bpf.so.1"  # in wheels
     for library in [*libraries, *([own] if own.exists() else [])]:
         place = own.with_name(f"libflak-bpf.{machine_of(library)}.so.1")
