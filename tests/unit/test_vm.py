@@ -50,7 +50,7 @@ def guest(reports: list[dict[str, Any]], status: int | None, refusal: str = "") 
 
 
 PASSED = {"test": "x", "outcome": "passed"}
-REFUSED = {"served": {}, "error": "no maple tree", "hint": "use Linux 6.1 or newer"}
+REFUSED = {"served": {}, "error": "no maple tree", "said": "error: no maple tree\nhint: use Linux 6.1 or newer"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ MARK = "@@"
 """Begins a line that is a report: JSON, or EXIT=status at the end. Other lines are what pytest prints."""
 
 
+LINES = 3
+"""A refusal has at most as many: what cannot be done, why, and the remedy."""
+
+
 @dataclass
 class Guest:
     """What came of a guest. status: of its tests, None when it never told, because it hung or crashed."""
@@ -50,10 +54,9 @@ class Guest:
     def failure(self) -> str | None:
         """Why it counts as failed, with the end of what it said: tests failed, or it never told. None: it does not."""
         if self.refusal:
-            said = f"{self.host.get('error')} ({self.host.get('hint')})"
-            return (
-                None if self.refusal in said else f"{self.name}: status {self.status}, FLAK said: {said}\n{self.output}"
-            )
+            said = self.host.get("said", "")
+            is_clear = self.refusal in said and len(said.splitlines()) <= LINES
+            return None if is_clear else f"{self.name}: status {self.status}, FLAK said: {said}\n{self.output}"
         if self.status == 0 and self.tests("passed"):
             return None
         if self.status is None:

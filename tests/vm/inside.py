@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -40,7 +41,7 @@ def tell(report: dict[str, object]) -> None:
 
 
 def describe() -> dict[str, object]:
-    """The kernel, and what FLAK says it can see there."""
+    """The kernel, and what FLAK can see there; where it cannot trace, what it says instead."""
     report: dict[str, object] = {
         "release": platform.release(),
         "machine": platform.machine(),
@@ -53,7 +54,9 @@ def describe() -> dict[str, object]:
         with flak.trace(command=["true"]) as session:
             report["events"] = sum(1 for _ in session)
     except flak.FlakError as error:
-        return {**report, "served": {}, "missing": {}, "error": error.message, "hint": error.hint}
+        command = [sys.executable, "-m", "flak", "trace", "true"]
+        said = subprocess.run(command, capture_output=True, text=True).stderr.strip()
+        return {**report, "served": {}, "missing": {}, "error": error.message.splitlines()[0], "said": said}
     seconds = round(time.monotonic() - start, 2)
     return {**report, "seconds": seconds, "served": session.served, "missing": session.missing}
 

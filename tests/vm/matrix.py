@@ -142,7 +142,7 @@ def write_table(guests: Iterable[Guest], missing: Iterable[str]) -> None:
             served.get("page faults", "–"),
             served.get("io_uring", "–"),
             tests,
-            guest.host.get("error") or "; ".join(lost) or "–",
+            guest.host.get("said", "").replace("\n", "<br>") or "; ".join(lost) or "–",
         )
         rows.append(f"| {' | '.join(cells)} |")
     rows += [f"\nNot tried: {reason}." for reason in missing]
