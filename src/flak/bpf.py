@@ -11,6 +11,7 @@ import errno
 import mmap
 import os
 import platform
+import re
 import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -246,6 +247,11 @@ class BpfObject:
             raise NotPermitted(
                 "the kernel does not let this process load BPF programs (EPERM)",
                 "run it as root, or give it the capabilities BPF and PERFMON",
+            )
+        if re.search("(unknown func|cannot use helper) bpf_probe_read", log):
+            raise NotPermitted(
+                "this kernel is locked down (confidentiality): BPF may not read its memory",
+                "boot with lockdown=integrity, or without Secure Boot",
             )
         raise LoadError(f"the kernel refused FLAK's BPF programs: {_error(-code)}\n{_last_lines(log)}", log=log)
 
