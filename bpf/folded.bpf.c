@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * What is kept of an access that found the ring full: it is added to a sum for its process, file and op, so that those
- * sums are exact whatever is lost. The table is an array with open addressing that user space maps. An entry is never
- * given back; when no slot near its own is free, an access is only counted.
+ * sums are exact whatever is lost. The table is an array with open addressing that user space maps. User space gives an
+ * entry back when nothing has been added for a while: it clears the type, then the hash, and leaves the numbers, which go
+ * on from there. When no slot near its own is free, an access is only counted.
  */
 #include "core.bpf.h"
 

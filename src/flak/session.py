@@ -257,7 +257,7 @@ class Session:
         if self._patterns:
             names = (self._true_names or self.decoder).tables.paths
             self._sieve = PathSieve(self._patterns, names, self._shared["unwanted_paths"])
-        self._sums = FoldedSums(self._shared["folded"], self._books.is_losing)
+        self._sums = FoldedSums(self._shared["folded"], self._shared["folded_owners"], self._books.is_losing)
         self._pending = Pending(self._bpf, self._shared, self.decoder, self._hung)
         self._started = time.monotonic()
         self._anchor = (time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
