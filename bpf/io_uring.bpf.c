@@ -41,7 +41,41 @@ struct io_sync___ftrunc {
 	loff_t len;
 };
 
+/*
+ * 7.0 on: names are wrapped (struct delayed_filename), and gone when the request has run. The name that nobody asks for is
+ * of no type, for there is none of it in older kernels.
+ */
+struct delayed_name {
+	struct filename *name;
+};
+#define DELAYED(type, ...)                                                                                             \
+	struct type##___delayed {                                                                                      \
+		struct delayed_name __VA_ARGS__;                                                                       \
+	}
+DELAYED(io_open, filename);
+DELAYED(io_statx, filename);
+DELAYED(io_unlink, filename);
+DELAYED(io_mkdir, filename);
+DELAYED(io_rename, oldpath, newpath);
+DELAYED(io_link, oldpath, newpath);
+
 #pragma clang attribute pop
+
+#define has_delayed_names (!bpf_core_field_exists(struct io_statx, filename))
+
+/* A struct filename * of a request. Each way ends in a barrier: an offset that a kernel has not must not be computed. */
+#define kname(req, type, field)                                                                                        \
+	({                                                                                                             \
+		u64 __at = (u64)(req);                                                                                 \
+		if (bpf_core_field_exists(struct type, field)) {                                                       \
+			__at += bpf_core_field_offset(struct type, field);                                             \
+			barrier_var(__at);                                                                             \
+		} else {                                                                                               \
+			__at += bpf_core_field_offset(struct type##___delayed, field);                                 \
+			barrier_var(__at);                                                                             \
+		}                                                                                                      \
+		load_u64(__at);                                                                                        \
+	})
 
 const volatile bool has_cqe_argument = false; /* io_uring_complete passes the completion as a struct */
 const volatile bool traces_io_uring = false;  /* the hooks are on */
@@ -214,6 +248,17 @@ static __always_inline int take_file(struct task_state *state, struct pending_re
 	return 0;
 }
 
+/* A statx of the descriptor itself: its path is empty, and it says so. */
+static __always_inline bool is_of_descriptor(struct pending_request *request, u64 req)
+{
+	u64 filename = kname(req, io_statx, filename);
+	char first = 0;
+
+	if (filename)
+		bpf_probe_read_kernel(&first, 1, (void *)kaddr(filename, struct filename, name));
+	return !first && request->flags & AT_EMPTY_PATH;
+}
+
 /* The claim that a struct filename holds. */
 static __always_inline u32 claim_of(u64 filename, u32 base_path_id)
 {
@@ -244,8 +289,8 @@ static __always_inline void describe_paths(struct task_state *state, struct pend
 		dirfd = kread(rename, old_dfd);
 		other_dirfd = kread(rename, new_dfd);
 		request->flags = kread(rename, flags);
-		path = kaddr(req, struct io_rename, oldpath);
-		other = kaddr(req, struct io_rename, newpath);
+		path = kname(req, io_rename, oldpath);
+		other = kname(req, io_rename, newpath);
 		request->has = FLAK_HAS_FLAGS;
 		break;
 	}
@@ -259,8 +304,8 @@ static __always_inline void describe_paths(struct task_state *state, struct pend
 			request->has = FLAK_HAS_FLAGS;
 		}
 		other_dirfd = kread(link, new_dfd);
-		path = kaddr(req, struct io_link, oldpath);
-		other = kaddr(req, struct io_link, newpath);
+		path = kname(req, io_link, oldpath);
+		other = kname(req, io_link, newpath);
 		break;
 	}
 	case REQUEST_UNLINK: {
@@ -268,7 +313,7 @@ static __always_inline void describe_paths(struct task_state *state, struct pend
 
 		dirfd = kread(unlink, dfd);
 		request->flags = kread(unlink, flags);
-		path = kaddr(req, struct io_unlink, filename);
+		path = kname(req, io_unlink, filename);
 		request->has = FLAK_HAS_FLAGS;
 		has_other = false;
 		break;
@@ -278,7 +323,7 @@ static __always_inline void describe_paths(struct task_state *state, struct pend
 
 		dirfd = kread(mkdir, dfd);
 		request->mode = kread(mkdir, mode);
-		path = kaddr(req, struct io_mkdir, filename);
+		path = kname(req, io_mkdir, filename);
 		request->has = FLAK_HAS_MODE;
 		has_other = false;
 	}
@@ -302,8 +347,7 @@ static __always_inline void describe_open(struct task_state *state, struct pendi
 	request->slot = kread(open, file_slot);
 	request->has = FLAK_HAS_OPEN_FLAGS | (request->open_flags & 0100 /* O_CREAT */ ? FLAK_HAS_MODE : 0);
 	if (!is_late)
-		request->claim_id =
-			claim_of(kaddr(req, struct io_open, filename), base_for(state, request, kread(open, dfd)));
+		request->claim_id = claim_of(kname(req, io_open, filename), base_for(state, request, kread(open, dfd)));
 }
 
 static __always_inline void describe_splice(struct task_state *state, struct pending_request *request, u64 req)
@@ -477,8 +521,11 @@ int describe_request(struct pending_request *request, u64 req, u32 is_late)
 		take_file(state, request, request->file);
 		if (request->kind == REQUEST_TRANSFER && request->is_stream)
 			request->file_offset = FLAK_NONE;
-	} else if (request->kind == REQUEST_STATX && request->is_silent) {
-		request->path_id = claim_of(kaddr(req, struct io_statx, filename), request->base_path_id);
+	} else if (request->kind == REQUEST_STATX && has_delayed_names && is_of_descriptor(request, req)) {
+		request->file = file_of_fd(bpf_get_current_task_btf(), request->fd);
+		take_file(state, request, request->file);
+	} else if (request->kind == REQUEST_STATX && (request->is_silent || has_delayed_names)) {
+		request->path_id = claim_of(kname(req, io_statx, filename), request->base_path_id);
 	}
 	return 0;
 }
@@ -551,21 +598,20 @@ static __always_inline int settle_open(struct task_state *state, struct pending_
 /* What statx was asked about, and what it found. −1: of no interest. */
 static __always_inline int settle_statx(struct task_state *state, struct pending_request *request, u64 req, s32 res)
 {
-	u64 filename = kaddr(req, struct io_statx, filename);
-	u64 name = filename ? kaddr(filename, struct filename, name) : 0;
+	u64 filename = kname(req, io_statx, filename);
 	struct stat_identity found = {};
-	char first = 0;
 	u64 ids;
 
-	if (name)
-		bpf_probe_read_kernel(&first, 1, (void *)name);
-	if (!first && request->flags & AT_EMPTY_PATH)
+	if (!filename && has_delayed_names)
+		return request->is_unwanted ? -1 : 0; /* as it was named when it was submitted */
+	if (is_of_descriptor(request, req))
 		return take_file(state, request, file_of_fd(bpf_get_current_task_btf(), request->fd));
 	if (!res)
 		read_found(&found, request->addr, true);
 	if (!is_wanted_find(&found))
 		return -1;
-	ids = intern_claim(name, request->base_path_id, &found, IN_KERNEL);
+	ids = intern_claim(filename ? kaddr(filename, struct filename, name) : 0, request->base_path_id, &found,
+			   IN_KERNEL);
 	request->path_id = (u32)ids;
 	request->file_id = ids >> 32;
 	return 0;
@@ -647,7 +693,7 @@ static __always_inline bool locate_request(struct pending_request *request)
 	struct io_kiocb *kiocb = request_of(req);
 
 	if (request->kind == REQUEST_STATX && !request->path_id)
-		request->path_id = claim_of(kaddr(req, struct io_statx, filename), request->base_path_id);
+		request->path_id = claim_of(kname(req, io_statx, filename), request->base_path_id);
 	else if (!request->file)
 		resolve_request(request, req);
 	return request->cookie == kread(kiocb, cqe.user_data) && OP_OF_OPCODE(kread(kiocb, opcode)) == request->op;
