@@ -13,9 +13,11 @@ import base64
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from flak._records import Mark, Op
+from flak.archive import Archive
 from flak.text import errno_name
 
 __all__ = [
@@ -157,10 +159,38 @@ _MEMORY = {b"memfd:": "memfd", b"SYSV": "anon", b"dev/zero": "anon", b"anon_huge
 or MAP_HUGETLB (mm/memfd.c, ipc/shm.c, mm/shmem.c, mm/mmap.c)."""
 
 
+def _pack_task(task: Task) -> list[Any]:
+    return [
+        task.task_id, task.pid, task.tid, task.comm, task.ns_pid, task.cgroup_id, task.start_time_ns, task.ppid,
+        task.uid, task.mnt_ns, task.container,
+    ]  # fmt: skip
+
+
+def _pack_file(file: File) -> list[Any]:
+    claim = file.raw_claim
+    return [
+        file.path_id, file.file_id, file.raw_path.decode("latin-1"), file.dev_major, file.dev_minor, file.ino,
+        file.ino_gen, file.mode, int(file.marks), None if claim is None else claim.decode("latin-1"), file.file_size,
+        file.mnt_ns,
+    ]  # fmt: skip
+
+
+def _unpack_file(fields: list[Any]) -> File:
+    path_id, file_id, path, major, minor, ino, ino_gen, mode, marks, claim, *rest = fields
+    raw_claim = None if claim is None else claim.encode("latin-1")
+    return File(
+        path_id, file_id, path.encode("latin-1"), major, minor, ino, ino_gen, mode, _marks(marks), raw_claim, *rest
+    )
+
+
+_marks = cache(Mark)  # of names: few
+
+
 class Tables:
     """What the small numbers of one run stand for. Filled by the decoder, read by the events.
 
-    own_mnt_ns: inode number of FLAK's mount namespace, 0 when unknown.
+    tasks, paths, files: mappings that keep all they ever held, what is not in use packed (`archive`): look up what you
+    need, going through all of them is slow. own_mnt_ns: inode number of FLAK's mount namespace, 0 when unknown.
     """
 
     __slots__ = ("_container_of_mnt_ns", "files", "own_mnt_ns", "paths", "tasks")
@@ -168,9 +198,9 @@ class Tables:
     def __init__(self) -> None:
         self.own_mnt_ns = 0
         self._container_of_mnt_ns: dict[int, str] = {}
-        self.tasks: dict[int, Task] = {}
-        self.paths: dict[int, File] = {}  # path_id → file under that name
-        self.files: dict[int, int] = {}  # file_id → the first file_id of the same identity
+        self.tasks: Archive[Task] = Archive(_pack_task, lambda fields: Task(*fields))
+        self.paths: Archive[File] = Archive(_pack_file, _unpack_file)  # path_id → file under that name
+        self.files: Archive[int] = Archive(int, int)  # file_id → the first file_id of the same identity
 
     def name_mounts(self, task: Task) -> None:
         """Learn from a task whose the paths of its mount namespace are."""
@@ -263,7 +293,8 @@ class Access(Event):
     @property
     def task(self) -> Task | None:
         """Who did it; None only while the task's own record is missing."""
-        return self.tables.tasks.get(self.task_id)
+        tasks = self.tables.tasks
+        return tasks.recent.get(self.task_id) or tasks.get(self.task_id)  # the first at the price of a dict
 
     @property
     def pid(self) -> int | None:
@@ -304,7 +335,8 @@ class Access(Event):
     @property
     def file(self) -> File | None:
         """The file under the name it had, None where the access has none or its name is not known."""
-        return self.tables.paths.get(self.path_id)
+        paths = self.tables.paths
+        return paths.recent.get(self.path_id) or paths.get(self.path_id)
 
     @property
     def _found(self) -> File | None:

@@ -7,6 +7,7 @@ class of events never has is null in its template. Nothing is written here: `sin
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -17,6 +18,10 @@ from flak.events import WORDS, Access, Counters, Event, Folded, Lost, as_dict
 __all__ = ["JsonText"]
 
 Text = Callable[[Any], str]
+Known = dict[tuple[str, ...], dict[Any, tuple[Any, str]]]
+"""Texts of members, by the words they have: by number, whose they are, and the text."""
+
+_MOST_KNOWN = 8192
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -34,13 +39,14 @@ class JsonText:
     def __init__(self, fields: Sequence[str] = WORDS) -> None:
         self._fields = tuple(fields)
         self._makers: dict[type[Event], Text] = {Lost: _whole, Folded: _whole, Counters: _whole}
+        self._known: Known = defaultdict(dict)
 
     def __call__(self, event: Event) -> str:
         """The object, without a line break."""
         kind = type(event)
         maker = self._makers.get(kind)
         if maker is None:
-            maker = self._makers[kind] = _maker(kind, self._fields)
+            maker = self._makers[kind] = _maker(kind, self._fields, self._known)
         return maker(event)
 
 
@@ -48,8 +54,10 @@ def _whole(event: Event) -> str:
     return encode(as_dict(event))
 
 
-def _maker(kind: type[Event], fields: Sequence[str]) -> Text:
-    """What makes the objects of one class: a template, and for each gap in it the text that goes there."""
+def _maker(kind: type[Event], fields: Sequence[str], known: Known) -> Text:
+    """What makes the objects of one class: a template, and for each gap in it the text that goes there. known: texts
+    that were made already, of any class.
+    """
     template = []
     texts: list[Text] = []
     for group, run in groupby(fields, lambda word: _group_of(kind, word)):
@@ -58,7 +66,7 @@ def _maker(kind: type[Event], fields: Sequence[str]) -> Text:
             template += [f'"{word}":null' for word in words]
         elif group:
             template.append("%s")
-            texts.append(_shared(kind, group, words))
+            texts.append(_shared(kind, group, words, known[(*words,)]))
         else:
             template += [f'"{word}":%s' for word in words]
             texts += [_text_of(word) for word in words]
@@ -71,9 +79,8 @@ def _group_of(kind: type[Event], word: str) -> frozenset[str] | None:
     return _GROUPS.get(word, frozenset()) if hasattr(kind, word) else None
 
 
-def _shared(kind: type[Event], group: frozenset[str], words: Sequence[str]) -> Text:
+def _shared(kind: type[Event], group: frozenset[str], words: Sequence[str], known: dict[Any, tuple[Any, str]]) -> Text:
     """The members for neighbouring words of a group, kept by number, for as long as the number stands for the same."""
-    known: dict[Any, tuple[Any, str]] = {}
     key_of, owner_of, is_final = _owner(kind, group)
 
     def text(event: Any) -> str:
@@ -83,6 +90,8 @@ def _shared(kind: type[Event], group: frozenset[str], words: Sequence[str]) -> T
             members = ",".join(f'"{word}":{encode(_value(event, word))}' for word in words)
             if not is_final(event):
                 return members
+            if len(known) >= _MOST_KNOWN:
+                known.clear()  # what comes again is made again; a run meets ever more names
             found = known[key] = (owner_of(event), members)
         return found[1]
 

@@ -67,6 +67,8 @@ _LINE = "%s %s %s %6s %5s %6s %s\n"
 """Time, comm and tid, op, offset, size, latency, file and notes."""
 
 _RED, _YELLOW, _RESET = "\033[31m", "\033[33m", "\033[0m"
+_MOST_TEXTS = 8192  # of tasks, of files; then they are made anew, for a run meets ever more of them
+
 _OP_COLORS: dict[type[Event], str] = {Read: "\033[36m", Write: "\033[35m", Fault: "\033[32m"}
 
 # Plain ints: one operation with an IntFlag costs as much as the rest of a line.
@@ -185,6 +187,8 @@ class Lines:
         task: Task | None = event.task
         if task is None:
             return f"{'?':{self.comm_width}} {'?':>7}"
+        if len(self._tasks) >= _MOST_TEXTS:
+            self._tasks.clear()
         text = self._tasks[task.task_id] = f"{task.comm[: self.comm_width]:{self.comm_width}} {task.tid:7}"
         return text
 
@@ -210,6 +214,8 @@ class Lines:
         if error:
             return f"{text}  {self._paint(_RED, error)}{notes}"
         if notes == usual and event.file:
+            if len(self._files) >= _MOST_TEXTS:
+                self._files.clear()
             self._files[event.path_id, notes] = text + notes
         return text + notes
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from flak._records import NAME, PATH_MAX, PROCESS, Meta, NameFlag, NameRecord
 from flak.errors import UsageError
+from flak.packed import PackedMap
 from flak.selection import Choice, Selection
 from flak.wire import Buffer, records_of
 
@@ -70,7 +71,7 @@ class Redactor:
     def __init__(self, redaction: Redaction) -> None:
         self.redaction = redaction
         self._key = os.urandom(_KEY_SIZE)
-        self._depths: dict[int, int] = {}  # path_id → components, of paths from the root on
+        self._depths = PackedMap(4, 2)  # path_id → components, of paths from the root on
 
     def word(self, name: bytes) -> bytes:
         """What stands for one name."""
@@ -114,7 +115,7 @@ class Redactor:
     def _name(self, record: bytes) -> bytes:
         name, text = NameRecord(*NAME.unpack_from(record)), record[NAME.size :]
         if name.flags & NameFlag.CLAIMED:
-            text, flags = self._claimed(text.partition(b"\0")[0], self._depths.get(name.base_path_id))
+            text, flags = self._claimed(text.partition(b"\0")[0], self._depths.get(_key(name.base_path_id)))
         else:
             text, flags = self._names([part for part in text.split(b"\0") if part], name)
         changed = name._replace(size=NAME.size + len(text), flags=name.flags | flags)
@@ -126,7 +127,7 @@ class Redactor:
             return self._without_folder(names[0]) + b"\0", 0
         is_whole = not name.flags & (NameFlag.DETACHED | NameFlag.TRUNCATED)
         if is_whole and name.path_id:
-            self._depths[name.path_id] = len(names)
+            self._depths.put(_key(name.path_id), len(names))
         replaced = [b"%s\0" % part for part in reversed(self._all(names[::-1], 0 if is_whole else None))]
         size = 0
         for at, part in enumerate(replaced):
@@ -192,3 +193,7 @@ class Redactor:
 
     def _text(self, path: str) -> str:
         return os.fsdecode(self.path(os.fsencode(path), None))
+
+
+def _key(path_id: int) -> bytes:
+    return path_id.to_bytes(4, "little")

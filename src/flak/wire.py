@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from hashlib import blake2b
 from itertools import compress, pairwise
 from operator import attrgetter
 from os.path import normpath
@@ -60,6 +61,7 @@ from flak.events import (
     Task,
     escape,
 )
+from flak.packed import PackedMap
 
 __all__ = [
     "Buffer", "Decoder", "Layouts", "cgroups_of", "compare_layouts", "container_record", "count_accesses",
@@ -84,6 +86,8 @@ _META_NAME, _META_TASK, _META_PROCESS = int(Meta.NAME), int(Meta.TASK), int(Meta
 _META_CONTAINER, _META_FOLDED = int(Meta.CONTAINER), int(Meta.FOLDED)
 
 _META_HEAD = struct.Struct("<HH")
+_INODE = struct.Struct("<IQ")  # dev, ino
+_IDENTITY = struct.Struct("<IQII")  # and generation, and the kernel's file_id where these do not do
 _SMALLEST = {
     _META_NAME: NAME.size,
     _META_TASK: TASK.size,
@@ -124,11 +128,10 @@ class Decoder:
         self.received = 0
         self.unknown_records = 0
         self._containers: dict[int, str] = {}
-        self._file_ids: dict[tuple[int, int, int, int], int] = {}
-        self._latest: dict[tuple[int, int], int] = {}  # (dev, ino) → file_id last seen there
-        self._looked_at: dict[
-            int, bytes
-        ] = {}  # file_ids that stat(2) alone has told of, and the path it was asked about
+        # One entry for each file of the run: hence packed.
+        self._file_ids = PackedMap(_IDENTITY.size, 4)  # → the first file_id
+        self._latest = PackedMap(_INODE.size, 4)  # → file_id last seen there
+        self._looked_at = PackedMap(4, 8)  # file_ids that stat(2) alone has told of → the path it was asked about
         self._classes: dict[int, type[Access]] = defaultdict(lambda: Access)
         self._classes.update({int(op): cls for op, cls in CLASS_OF_OP.items()})
         self._accesses = _Numbers("ring_full")
@@ -188,22 +191,26 @@ class Decoder:
 
     def _identified(self, name: NameRecord, path: bytes) -> int:
         """The first file_id of the same file."""
-        inode = (name.dev, name.ino)
+        inode = _INODE.pack(name.dev, name.ino)
+        latest = self._latest.get(inode)
         # Without a generation: the file last seen under that number, or the one seen there next under the same path:
         # numbers come again, and a file's own row may be empty, but never another's.
         if name.flags & _FROM_STAT:
-            if inode not in self._latest:
-                self._latest[inode] = name.file_id
-                self._looked_at[name.file_id] = normpath(path)
-            return self._latest[inode]
+            if latest is None:
+                latest = name.file_id
+                self._latest.put(inode, latest)
+                self._looked_at.put(_number(latest), _digest(path))
+            return latest
         # Where dev, ino and generation do not tell files apart, only the kernel's own number does.
-        identity = (*inode, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
+        identity = _IDENTITY.pack(name.dev, name.ino, name.ino_gen, name.file_id if name.flags & _WEAK else 0)
         known = self._file_ids.get(identity)
         if known is None:
-            latest = self._latest.get(inode, name.file_id)
-            is_same = self._looked_at.pop(latest, None) == normpath(path)
-            known = self._file_ids[identity] = latest if is_same else name.file_id
-        self._latest[inode] = known
+            known = name.file_id
+            if latest is not None and self._looked_at.pop(_number(latest)) == _digest(path):
+                known = latest
+            self._file_ids.put(identity, known)
+        if known != latest:
+            self._latest.put(inode, known)
         return known
 
     def _learn_task(self, record: bytes) -> None:
@@ -486,6 +493,15 @@ def _resolved(claim: bytes, base: File | None) -> bytes:
     if base is None or base.raw_claim is not None or not claim or claim.startswith(b"/"):
         return claim
     return base.raw_path.rstrip(b"/") + b"/" + claim
+
+
+def _number(file_id: int) -> bytes:
+    return file_id.to_bytes(4, "little")
+
+
+def _digest(path: bytes) -> int:
+    """What tells a path from one other."""
+    return int.from_bytes(blake2b(normpath(path), digest_size=8).digest(), "little")
 
 
 @cache

@@ -53,9 +53,9 @@ def name(path_id: int, raw_path: bytes = b"", file_id: int | None = None) -> Fil
 def make_tables() -> Tables:
     """Files 1 to 9 at /f1 to /f9; tasks 1 and 2 are processes 100 and 200, task 3 a second thread of 100."""
     tables = Tables()
-    tables.files = {n: n for n in range(1, 10)}
-    tables.paths = {n: name(n) for n in range(1, 10)}
-    tables.tasks = {1: Task(1, 100, 100, "a"), 2: Task(2, 200, 200, "b"), 3: Task(3, 100, 101, "a")}
+    tables.files.update({n: n for n in range(1, 10)})
+    tables.paths.update({n: name(n) for n in range(1, 10)})
+    tables.tasks.update({1: Task(1, 100, 100, "a"), 2: Task(2, 200, 200, "b"), 3: Task(3, 100, 101, "a")})
     return tables
 
 

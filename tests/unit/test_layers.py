@@ -17,7 +17,8 @@ import flak
 PACKAGE = Path(flak.__file__).parent
 
 LAYERS = [
-    {"_host", "_records", "_safe_path", "errors", "text"},
+    {"_host", "_records", "_safe_path", "errors", "packed", "text"},
+    {"archive"},
     {"events", "outlets"},
     {"wire", "jsontext", "notes", "terminal", "_libbpf", "_skeleton", "cgroups", "comms", "target"},
     {"bpf", "containers", "filters", "lines", "selection", "analysis"},

@@ -43,11 +43,13 @@ def render(rows: list[FileRow] | None = None, stats: Counters | None = None, **o
 def sample() -> list[FileRow]:
     """A shard read twice, a model touched at random through a mapping, a checkpoint that found the disk full."""
     tables = make_tables()
-    tables.paths = {
-        1: name(1, b"/data/train/imagenet/2024/shards/shard-00042.tar"),
-        2: name(2, b"/models/llama-70b/weights/model-00001-of-00030.safetensors"),
-        3: name(3, b"/ckpt/step1.pt"),
-    }
+    tables.paths.update(
+        {
+            1: name(1, b"/data/train/imagenet/2024/shards/shard-00042.tar"),
+            2: name(2, b"/models/llama-70b/weights/model-00001-of-00030.safetensors"),
+            3: name(3, b"/ckpt/step1.pt"),
+        }
+    )
     slots = [access(Op.READ, 131072 * n, 131072, latency=91_000, file=1) for n in range(100)] * 2
     slots += [access(Op.READ, 131072 * 100, 131072, 0, latency=4_200_000, file=1)]
     pages = [(7919 * n) % 10_000 for n in range(500)]
