@@ -111,6 +111,7 @@ class Filters:
 # Places in a slot, in words of four bytes: path_id of a first slot, which is claim_id of a second.
 _PATH_ID = (8 + 44) // 4
 _SLOT_WORDS = SLOT_SIZE // 4
+_MOST_VERDICTS = 1 << 16  # kept here; the programs have a bit for each name
 # And in bytes: file_id with path_id behind it, op.
 _IDS, _OP = 8 + 40, 8 + 60
 _NO_IDS, _PUT_ASIDE = bytes(8), int(Op.PUT_ASIDE).to_bytes(2, "little")
@@ -134,8 +135,11 @@ class PathSieve:
         An access that is put aside stays as an empty slot with its number, so that it is not taken for a loss.
         """
         path_ids = slots.cast("I")[_PATH_ID::_SLOT_WORDS].tolist()
-        for path_id in set(path_ids) - self._is_wanted.keys():
-            self._judge(path_id)
+        if len(self._is_wanted) >= _MOST_VERDICTS:
+            self._is_wanted = {0: False}  # what comes again is judged again, alike
+        for path_id in set(path_ids):
+            if path_id not in self._is_wanted:
+                self._judge(path_id)
         wanted, begins = self._is_wanted, first_slots(slots)
         unwanted = [
             place

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flak import filters
 from flak._records import CLAIM_BIT, MAX_VERDICTS, VERDICT_WORDS
 from flak.errors import UsageError
 from flak.events import Access, Batch
@@ -113,6 +114,19 @@ def test_the_programs_learn_what_is_unwanted() -> None:
     sieve = Sieve()
     sieve.events(read(0, 1), read(1, 2))
     assert sieve.verdicts[0] == 1 << 2 and not any(sieve.verdicts[1:])
+
+
+def test_verdicts_are_kept_in_bounds_and_are_the_same_when_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "_MOST_VERDICTS", 50)
+    sieve = Sieve()
+    sieve.decoder.learn(b"".join(builders.name("/other/x", path_id) for path_id in range(100, 400)))
+    for round_ in range(30):
+        numbers = range(12 * round_, 12 * round_ + 12)
+        events, put_aside = sieve.events(
+            *(read(seq, 100 + 10 * round_ + seq % 12) for seq in numbers[:10]), *(read(seq, 1) for seq in numbers[10:])
+        )
+        assert (len(events), put_aside) == (2, 10)
+        assert len(sieve.sieve._is_wanted) <= 50 + 12
 
 
 def test_a_round_without_unwanted_accesses_is_not_copied() -> None:
