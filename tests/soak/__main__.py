@@ -37,7 +37,7 @@ READS = {"read", "pread64", "pread"}
 WRITES = {"write", "pwrite64", "pwrite"}
 WARM_UP = 0.25  # the share of the time after which memory is measured
 GROWTH_KIB = 16 << 10  # what a tracer may grow by after that, besides
-KIB_A_NAME = 4  # for each name and task it has met: these are kept
+BYTES_A_NAME = 200  # for each name and task it has met: these are kept, though packed
 
 
 class Soak:
@@ -141,7 +141,7 @@ class Soak:
             if warm is not None:
                 grown = self.held[-1][which].anonymous_kib - self.held[warm][which].anonymous_kib  # type: ignore[union-attr]
                 names = self.held[-1][0] - self.held[warm][0]
-                if grown > GROWTH_KIB + KIB_A_NAME * names:
+                if grown > GROWTH_KIB + BYTES_A_NAME * names // 1024:
                     raise Wrong(
                         f"a long tracer has grown by {grown} KiB since its warm-up, with {names} new names and tasks"
                     )
