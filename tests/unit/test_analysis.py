@@ -11,6 +11,7 @@ import pytest
 from access_slots import PAGE, access, fault, make_tables, name, result, results
 
 from flak.analysis import FilePatterns, FileRow, analyse
+from flak.archive import Archive
 from flak.events import CLASS_OF_OP, Batch, Counters, Event, Exit, Folded, Mark, Op, Tables, Task
 
 
@@ -226,6 +227,11 @@ class TestIdentity:
         tables.paths[11] = name(11, b"/new", 1)
         row = result(access(Op.OPENAT, None, path=1), access(path=11), tables=tables)
         assert row.path == "/f1"
+
+    def test_names_are_not_gone_through_when_all_are_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tables = make_tables()
+        monkeypatch.setattr(Archive, "__iter__", None)
+        assert result(access(path=1), tables=tables).path == "/f1"
 
     def test_unknown_file_is_never_blank(self) -> None:
         row = result(access(file=77))

@@ -213,7 +213,7 @@ class FilePatterns:
         is_window = sums[Sum.WINDOWS, :, FAULT] > 0
         label = self._files.labels(self._tables)
         columns: dict[str, list[Any]] = {
-            "file_id": self._files.file_ids,
+            "file_id": self._files.file_ids.tolist(),
             "path": [label(number) for number in range(file_count)],
             "fault_count": sums[Sum.COUNT, :, FAULT].tolist(),
             "major_count": sums[Sum.MAJOR, :, FAULT].tolist(),

@@ -6,6 +6,7 @@ says which ids are one identity (dev, ino, generation). Here each identity gets 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from flak.analysis.groups import Ints
 from flak.analysis.ids import IdMap
 from flak.events import Tables
+from flak.packed import PackedMap
 
 
 class Files:
@@ -21,10 +23,10 @@ class Files:
 
     def __init__(self) -> None:
         self._map = IdMap()  # file_id → number
-        self._numbers: dict[int, int] = {}  # the identity's first file_id → number
+        self._numbers = PackedMap(8, 4)  # the identity's first file_id → number
         self._unresolved: set[int] = set()  # file_ids whose identity had not arrived when they were met
-        self.file_ids: list[int] = []  # by number: the identity's first file_id
-        self._first_paths: list[int] = []  # by number: path_id at the first use
+        self.file_ids = array("Q")  # by number: the identity's first file_id
+        self._first_paths = array("Q")  # by number: path_id at the first use
 
     def __len__(self) -> int:
         return len(self.file_ids)
@@ -44,8 +46,12 @@ class Files:
         self._unresolved.difference_update(resolved)
         folded = []
         for late in resolved:
-            file_id, number = tables.files[late], self._numbers.pop(late)
-            true_number = self._numbers.setdefault(file_id, number)
+            file_id, number = tables.files[late], self._numbers.pop(_key(late))
+            assert number is not None
+            true_number = self._numbers.get(_key(file_id))
+            if true_number is None:
+                self._numbers.put(_key(file_id), number)
+                true_number = number
             if true_number == number:
                 self.file_ids[number] = file_id
                 continue
@@ -58,8 +64,9 @@ class Files:
     def labels(self, tables: Tables) -> Callable[[int], str]:
         """A function from a file's number to its path at first use; "file_id N" while no name has arrived."""
         by_identity: dict[int, str] = {}
-        for file in tables.paths.values():
-            by_identity.setdefault(tables.files.get(file.file_id, file.file_id), tables.shown_path(file))
+        if any(path_id not in tables.paths for path_id in self._first_paths):  # else all names need not be gone through
+            for file in tables.paths.values():
+                by_identity.setdefault(tables.files.get(file.file_id, file.file_id), tables.shown_path(file))
 
         def label(number: int) -> str:
             file = tables.paths.get(self._first_paths[number])
@@ -73,8 +80,14 @@ class Files:
         if file_id not in tables.files:
             self._unresolved.add(file_id)
         identity = tables.files.get(file_id, file_id)
-        number = self._numbers.setdefault(identity, len(self.file_ids))
-        if number == len(self.file_ids):
+        number = self._numbers.get(_key(identity))
+        if number is None:
+            number = len(self.file_ids)
+            self._numbers.put(_key(identity), number)
             self.file_ids.append(identity)
             self._first_paths.append(path_id)
         return number
+
+
+def _key(file_id: int) -> bytes:
+    return file_id.to_bytes(8, "little")
