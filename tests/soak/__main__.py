@@ -37,7 +37,7 @@ READS = {"read", "pread64", "pread"}
 WRITES = {"write", "pwrite64", "pwrite"}
 WARM_UP = 0.25  # the share of the time after which memory is measured
 GROWTH_KIB = 16 << 10  # what a tracer may grow by after that, besides
-BYTES_A_NAME = 200  # for each name and task it has met: these are kept, though packed
+BYTES_A_NAME = 512  # for each name and task it has met: these are kept, though packed; claims are not counted apart
 
 
 class Soak:
