@@ -131,7 +131,7 @@ int enter_metadata(struct task_state *state)
 }
 
 /* What stat(2) or statx(2) left in the program's memory. */
-int read_found(struct stat_identity *found, u64 user, bool is_statx)
+__noinline int read_found(struct stat_identity *found, u64 user, bool is_statx)
 {
 	u64 buffer[7] = {}, device = 0;
 

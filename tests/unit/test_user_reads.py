@@ -40,8 +40,7 @@ MAY_READ = {
     ("enter_copy", "bpf_probe_read_user"): (1, "the struct file_clone_range of FICLONERANGE"),
     ("exit_copy", "bpf_probe_read_user"): (2, "the two offsets of sendfile, splice and copy_file_range"),
     ("enter_metadata", "bpf_probe_read_user"): (1, "the first byte of a path: is it empty, under AT_EMPTY_PATH?"),
-    ("exit_metadata", "bpf_probe_read_user"): (1, "device, inode, mode and size in a struct stat or statx"),
-    ("complete_request", "bpf_probe_read_user"): (1, "the same of an io_uring statx"),
+    ("read_found", "bpf_probe_read_user"): (3, "device, inode, mode and size in a struct stat or statx"),
     ("exit_descriptor", "bpf_probe_read_user"): (1, "flags and mode in the struct open_how of openat2"),
     ("intern_claim", "bpf_probe_read_user_str"): (1, "the path string that a call was given"),
     ("send_exec", "bpf_probe_read_user_str"): (1, "argv[0] of a program that was started"),
@@ -55,6 +54,7 @@ KERNEL_READERS = {113: "bpf_probe_read_kernel", 115: "bpf_probe_read_kernel_str"
 MAY_READ_KERNEL = {
     ("walk_step", "bpf_probe_read_kernel"): (1, "a component of a path, in its dentry"),
     ("complete_request", "bpf_probe_read_kernel"): (1, "the first byte of the kernel's copy of a path"),
+    ("describe_request", "bpf_probe_read_kernel"): (1, "the same, where it is gone when the request completes"),
     ("intern_claim", "bpf_probe_read_kernel_str"): (2, "the kernel's copy of a path string"),
     ("flak_rename", "bpf_probe_read_kernel_str"): (1, "the name that a thread is given"),
 }
