@@ -137,7 +137,7 @@ int identify(struct task_state *state)
 	((u64 *)record->comm)[0] = state->comm[0];
 	((u64 *)record->comm)[1] = state->comm[1];
 	record->mnt_ns = mnt_ns_of(state->task);
-	record->reserved = 0;
+	record->process_tag = (u32)(state->process >> 32) * 0x9e3779b1U + (u32)state->process;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	count(names_sent);
 	state->is_task_sent = true;

@@ -328,8 +328,8 @@ struct flak_task {
 	__u32 ppid; /* in FLAK's own pid namespace */
 	__u32 uid;
 	__u8 comm[FLAK_COMM_LEN];
-	__u32 mnt_ns; /* inode number of its mount namespace, 0: left already */
-	__u32 reserved;
+	__u32 mnt_ns;	   /* inode number of its mount namespace, 0: left already */
+	__u32 process_tag; /* tells apart processes with one `pid`: numbers come again, and 0 is many. 0: not told */
 };
 _Static_assert(sizeof(struct flak_task) == 72, "flak_task");
 

@@ -307,7 +307,7 @@ class TaskRecord(NamedTuple):
     uid: int
     comm: bytes
     mnt_ns: int
-    reserved: int
+    process_tag: int
 
 
 TASK = Struct("<HHIQQIIIIII16sII")
@@ -517,7 +517,7 @@ LAYOUTS: dict[str, tuple[int, list[tuple[str, int, int]]]] = {
             ("uid", 44, 4),
             ("comm", 48, 16),
             ("mnt_ns", 64, 4),
-            ("reserved", 68, 4),
+            ("process_tag", 68, 4),
         ],
     ),
     "flak_container": (

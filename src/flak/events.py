@@ -89,6 +89,12 @@ class Task:
     uid: int = 0
     mnt_ns: int = 0
     container: str | None = None
+    process_tag: int = 0
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """Tells its process from all others of the run, which may have had the same number."""
+        return self.pid, self.process_tag
 
 
 @dataclass(slots=True, frozen=True)

@@ -227,6 +227,7 @@ class Decoder:
             uid=task.uid,
             mnt_ns=task.mnt_ns,
             container=self._containers.get(task.cgroup_id),
+            process_tag=task.process_tag,
         )
         self.tables.name_mounts(self.tables.tasks[task.task_id])
 

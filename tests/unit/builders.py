@@ -154,7 +154,7 @@ def task(task_id: int = 1, comm: str | bytes = "worker", **fields: Any) -> bytes
     values: dict[str, Any] = {
         "type": int(Meta.TASK), "size": r.TASK.size, "task_id": task_id, "start_time_ns": 500_000_000, "cgroup_id": 77,
         "pid": 4242, "tid": 4242, "ns_pid": 4242, "ns_tid": 4242, "ppid": 1, "uid": 1000, "comm": os.fsencode(comm),
-        "mnt_ns": 0, "reserved": 0,
+        "mnt_ns": 0, "process_tag": 0,
     }  # fmt: skip
     assert fields.keys() <= values.keys(), f"no such fields: {fields.keys() - values.keys()}"
     return r.TASK.pack(*(values | fields).values())

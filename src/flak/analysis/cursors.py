@@ -19,7 +19,7 @@ from flak.analysis.groups import Flags, Ints, group_order, grown, starts
 from flak.analysis.ids import IdMap
 from flak.analysis.slots import KINDS
 
-_PID_BITS = 32
+_PROCESS_BITS = 32
 
 
 class Cursors:
@@ -31,9 +31,9 @@ class Cursors:
         self._last_byte = np.zeros(0, np.int64)  # by pair * KINDS + kind
         self._processes = np.zeros(0, np.int64)  # by file: how many processes were met
 
-    def pairs(self, file: Ints, pid: Ints) -> Ints:
+    def pairs(self, file: Ints, process: Ints) -> Ints:
         """Number of each (file, process) pair; a new one counts as a process of its file."""
-        return self._pairs.lookup(file << _PID_BITS | pid, self._new_pairs)
+        return self._pairs.lookup(file << _PROCESS_BITS | process, self._new_pairs)
 
     def advance(self, pair: Ints, kind: Ints, file_offset: Ints, moved: Ints) -> tuple[Flags, Flags]:
         """Take accesses in the order they completed; which are sequential and which consecutive.
@@ -64,8 +64,8 @@ class Cursors:
     def rename(self, file: int, new_file: int) -> None:
         """Two files turned out to be one. Where a process used both, it goes on from where it was in the second."""
         keys, values = self._pairs.items()
-        is_old = keys >> _PID_BITS == file
-        moved = keys[is_old] + ((new_file - file) << _PID_BITS)
+        is_old = keys >> _PROCESS_BITS == file
+        moved = keys[is_old] + ((new_file - file) << _PROCESS_BITS)
         is_free = ~np.isin(moved, keys)
         self._processes = grown(self._processes, max(file, new_file) + 1)
         self._processes[new_file] += self._processes[file] - np.count_nonzero(~is_free)
@@ -75,17 +75,17 @@ class Cursors:
         order = np.argsort(keys)
         self._pairs.replace(keys[order], values[order])
 
-    def forget(self, pids: Ints) -> None:
-        """Drop what is kept for these processes: they have ended, and their numbers may be given out again."""
+    def forget(self, processes: Ints) -> None:
+        """Drop what is kept for these processes: they have ended."""
         keys, values = self._pairs.items()
-        stays = ~np.isin(keys & ((1 << _PID_BITS) - 1), pids)
+        stays = ~np.isin(keys & ((1 << _PROCESS_BITS) - 1), processes)
         kept = values[stays]
         self._last_byte = self._last_byte.reshape(-1, KINDS)[kept].reshape(-1)
         self._pair_count = kept.size
         self._pairs.replace(keys[stays], np.arange(kept.size))
 
     def _new_pairs(self, keys: Ints, _first: Ints) -> Ints:
-        file = keys >> _PID_BITS
+        file = keys >> _PROCESS_BITS
         self._processes = grown(self._processes, int(file.max()) + 1)
         np.add.at(self._processes, file, 1)
         pairs = np.arange(self._pair_count, self._pair_count + keys.size)

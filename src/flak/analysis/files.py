@@ -28,7 +28,6 @@ from flak.events import Batch, EventSource, Exit, Folded, Mark, Tables
 
 _CHUNK = 1 << 15  # slots; a chunk's columns stay in the caches
 _CALL_LATENCY, _FAULT_LATENCY, _SIZE = range(3)  # series of histograms, KINDS of them per file
-_NO_PROCESS = 1 << 31  # above every process number: set for tasks whose record is missing
 
 
 class FilePatterns:
@@ -40,11 +39,11 @@ class FilePatterns:
         self._staging = np.empty(_CHUNK * SLOT_SIZE, np.uint8)
         self._staged = 0  # bytes
         self._files = Files()
-        self._tasks = IdMap()  # task_id → process
-        self._pids: set[int] = set()
-        self._ended_count = 0
-        self._ending: set[int] = set()  # processes whose end came with the current chunk
-        self._ended: set[int] = set()  # … with the chunk before: their last accesses are behind us
+        self._tasks = IdMap()  # task_id → number of its process
+        self._processes: dict[tuple[int, int], int] = {}  # Task.process → its number, of those that live
+        self._process_count = 0
+        self._ending: set[tuple[int, int]] = set()  # processes whose end came with the current chunk
+        self._ended: set[tuple[int, int]] = set()  # … with the chunk before: their last accesses are behind us
         self._totals = Totals()
         self._cursors = Cursors()
         self._unions = Unions()
@@ -53,7 +52,7 @@ class FilePatterns:
     @property
     def process_count(self) -> int:
         """Processes that read, wrote or faulted."""
-        return self._ended_count + len(self._pids)
+        return self._process_count
 
     def add(self, batch: Batch, tables: Tables) -> None:
         """Take the accesses of one drain round; `tables` resolve its ids."""
@@ -75,7 +74,7 @@ class FilePatterns:
             self._add_folded(batch.folded)
         for event in batch.process_events:
             if isinstance(event, Exit) and event.is_last and event.task:
-                self._ending.add(event.task.pid)
+                self._ending.add(event.task.process)
 
     def results(self) -> list[FileRow]:
         """A row per file that was read, written or faulted on, in the order of first access."""
@@ -173,10 +172,14 @@ class FilePatterns:
         self._unions.add(Ranges(*only(end > begin, placed.owner, begin, end)))
 
     def _processes_of(self, task_ids: Ints, _first: Ints) -> Ints:
-        tasks = self._tables.tasks
-        pids = [tasks[i].pid if i in tasks else _NO_PROCESS | i for i in task_ids.tolist()]
-        self._pids.update(pids)
-        return np.array(pids, np.int64)
+        return np.array([self._process_of(task_id) for task_id in task_ids.tolist()], np.int64)
+
+    def _process_of(self, task_id: int) -> int:
+        task, number = self._tables.tasks.get(task_id), self._process_count
+        if task is not None:
+            number = self._processes.setdefault(task.process, number)
+        self._process_count = max(self._process_count, number + 1)
+        return number
 
     def _forget_ended(self) -> None:
         """Drop the cursors of processes that ended a chunk ago.
@@ -185,9 +188,8 @@ class FilePatterns:
         process may follow its end by a round.
         """
         if self._ended:
-            self._cursors.forget(np.array(sorted(self._ended), np.int64))
-            self._ended_count += len(self._pids.intersection(self._ended))
-            self._pids.difference_update(self._ended)
+            numbers = [self._processes.pop(process) for process in self._ended if process in self._processes]
+            self._cursors.forget(np.array(sorted(numbers), np.int64))
         self._ended, self._ending = self._ending, set()
 
     def _fold(self) -> None:
