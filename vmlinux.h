@@ -166,11 +166,16 @@ struct address_space {
 
 enum pageflags { PG_uptodate = 3 };
 
+struct mutex {
+	u64 owner; /* atomic_long_t: 0 while nobody has it */
+};
+
 struct file {
 	unsigned int f_mode;
 	unsigned int f_flags;
 	struct path f_path;
 	struct address_space *f_mapping;
+	struct mutex f_pos_lock;
 	loff_t f_pos;
 };
 

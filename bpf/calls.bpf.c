@@ -59,6 +59,12 @@ __noinline u64 vector_size(u64 vector, u64 segments)
 	return sum.is_unknown ? FLAK_NONE : sum.bytes;
 }
 
+/* Somebody else is reading, writing or seeking by the file's position: what it is now is not where this call will start. */
+static __always_inline bool is_position_taken(u64 file)
+{
+	return kaddr(file, struct file, f_pos_lock) != 0; /* the owner stands first in a mutex */
+}
+
 static __always_inline void enter_transfer(struct task_struct *task, struct task_state *state, struct pt_regs *regs)
 {
 	u16 op = state->op;
@@ -78,6 +84,8 @@ static __always_inline void enter_transfer(struct task_struct *task, struct task
 			return;
 	}
 	state->uses_position = true;
+	if (is_position_taken(state->file))
+		state->marks |= FLAK_MARK_OFFSET_SHARED;
 	state->file_offset = kread(kcast(struct file, state->file), f_pos);
 }
 
@@ -145,8 +153,12 @@ static __always_inline void settle_offset(struct task_struct *task, struct task_
 	if (!state->uses_position || ret <= 0)
 		return;
 	after = kread(kcast(struct file, state->file), f_pos);
-	if (after == state->file_offset && !(state->marks & FLAK_MARK_NO_ENTER))
-		return; /* a file that does not move its position, as some of procfs */
+	if (after == state->file_offset && !(state->marks & FLAK_MARK_NO_ENTER)) {
+		/* A file that does not move its position, as some of procfs, has no size; else somebody moved it back. */
+		if (file_size(state->file) >= ret)
+			state->marks |= FLAK_MARK_OFFSET_SHARED;
+		return;
+	}
 	if (state->marks & FLAK_MARK_NO_ENTER) {
 		state->file_offset = after - ret;
 	} else if (after != state->file_offset + ret) {

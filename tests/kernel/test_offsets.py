@@ -100,6 +100,18 @@ def test_racing_reads_through_one_descriptor_are_exact_or_marked(traced: Traced,
         assert wrong == []
 
 
+def test_reads_that_others_seek_amid_are_marked_but_for_a_few_in_a_thousand(traced: Traced, indexed: Path) -> None:
+    # Four places: the position is often what it would be had nobody moved it. docs/limits.md has the microsecond left.
+    run = traced("threads", "seek", indexed, 3, 20_000)
+    seen = by_tid(run.on(indexed, Read))
+    wrong = 0
+    for tid, accesses in seen.items():
+        places = [s["offset"] for s in run.steps if s["tid"] == tid]
+        for access, place in zip(accesses, places, strict=True):
+            wrong += access.file_offset != place and "offset_shared" not in access.marks
+    assert wrong <= 60
+
+
 def test_reads_through_own_descriptors_are_never_marked_as_shared(traced: Traced, indexed: Path) -> None:
     run = traced("threads", "own", indexed, 5, 997)
     for accesses in by_tid(run.on(indexed, Read)).values():

@@ -3,7 +3,8 @@
  * threads VARIANT FILE THREADS COUNT: threads that read at once. FILE holds 32-bit little-endian numbers 0, 1, 2, …;
  * every read takes one, so what was read tells where it was read: that is the offset noted.
  *   shared:        THREADS threads make COUNT reads each through one descriptor
- *   own:           the same, each with its own descriptor; they end in the order last, first, last but one, second, …
+ *   seek:          the same, and each seeks to one of four places before it reads
+ *   own:           as shared, each with its own descriptor; they end in the order last, first, last but one, second, …
  *   leader-first:  the same, but the first thread has ended before the others begin to read
  *   exec:          one thread that is not the first reads COUNT times, then replaces the program by one that reads
  *                  COUNT times (THREADS is ignored)
@@ -17,6 +18,7 @@ enum { MAX_THREADS = 64 };
 static char **args;
 static const char *path;
 static int shared_fd = -1;
+static int seeks;
 static long calls;
 static int count;
 static atomic_int left;
@@ -29,9 +31,15 @@ static struct worker {
 
 static void reads(int fd)
 {
+	unsigned int seed = (unsigned int)gettid();
+
 	for (long i = 0; i < calls; i++) {
 		uint32_t value = 0;
-		long result = syscall(SYS_read, fd, &value, sizeof(value));
+		long result;
+
+		if (seeks)
+			lseek(fd, (long)(rand_r(&seed) % 4 * sizeof(value)), SEEK_SET);
+		result = syscall(SYS_read, fd, &value, sizeof(value));
 
 		note("read", fd, (long long)value * sizeof(value), sizeof(value), result);
 	}
@@ -113,7 +121,8 @@ int main(int argc, char **argv)
 	if (count < 1 || count > MAX_THREADS)
 		usage("threads: between 1 and 64 threads");
 	atomic_store(&left, count);
-	if (!strcmp(argv[1], "shared")) {
+	seeks = !strcmp(argv[1], "seek");
+	if (seeks || !strcmp(argv[1], "shared")) {
 		shared_fd = open_file(path, O_RDONLY);
 		run_together();
 	} else if (!strcmp(argv[1], "own")) {
