@@ -60,7 +60,7 @@ __noinline u64 vector_size(u64 vector, u64 segments)
 }
 
 /* Somebody else is reading, writing or seeking by the file's position: what it is now is not where this call will start. */
-static __always_inline bool is_position_taken(u64 file)
+static __noinline int is_position_taken(u64 file)
 {
 	return kaddr(file, struct file, f_pos_lock) != 0; /* the owner stands first in a mutex */
 }
@@ -175,8 +175,11 @@ static __always_inline void exit_transfer(struct task_struct *task, struct task_
 	struct flak_access *access;
 
 	settle_offset(task, state, regs, ret, &arg_offset);
-	if (is_vector_op(state->op))
+	if (is_vector_op(state->op)) {
 		state->size_req = vector_size(ARG2(regs), ARG3(regs));
+		if (ret > 0 && state->size_req < ret)
+			state->size_req = FLAK_NONE; /* the vector was changed meanwhile, perhaps by the read itself */
+	}
 	if (is_call_cut(state, ret, now, ret < 0 ? state->size_req : ret))
 		return;
 	if (arg_offset != FLAK_NONE) {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from flak.events import Read, Seek, Write
 
 from .conftest import Traced
-from .running import by_tid
+from .running import by_tid, trace_command
 
 pytestmark = pytest.mark.kernel
 
@@ -98,6 +100,18 @@ def test_racing_reads_through_one_descriptor_are_exact_or_marked(traced: Traced,
             if access.file_offset != offset and "offset_shared" not in access.marks
         ]
         assert wrong == []
+
+
+def test_a_vector_that_its_own_read_overwrote_asked_for_an_unknown_number_of_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(struct.pack("QQ", 5, 7) + bytes(16))
+    script = (
+        "import ctypes, os, struct; vector = ctypes.create_string_buffer(32); at = ctypes.addressof(vector);"
+        "struct.pack_into('QQ', vector, 0, at, 32); readv = ctypes.CDLL(None).readv;"
+        f"assert readv(os.open({str(file)!r}, os.O_RDONLY), vector, 1) == 32"
+    )
+    (seen,) = trace_command([sys.executable, "-c", script], tmp_path).on(file, Read)
+    assert (seen.size_req, seen.size_ret) == (None, 32)
 
 
 def test_reads_that_others_seek_amid_are_marked_but_for_a_few_in_a_thousand(traced: Traced, indexed: Path) -> None:

@@ -293,7 +293,7 @@ class TestIdentity:
 
     def test_processes_of_one_number_are_told_apart_before_the_end_of_the_first_came(self) -> None:
         tables = make_tables()
-        tables.tasks |= {task: Task(task, 100, 100, "next", process_tag=task) for task in (4, 5)}
+        tables.tasks.update({task: Task(task, 100, 100, "next", process_tag=task) for task in (4, 5)})
         patterns = FilePatterns()
         patterns.add(Batch(b"".join(access(offset=0, task=task) for task in (1, 4, 5, 4))), tables)
         assert (patterns.results()[0].process_count, patterns.process_count) == (3, 3)
