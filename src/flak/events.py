@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
@@ -166,10 +166,7 @@ or MAP_HUGETLB (mm/memfd.c, ipc/shm.c, mm/shmem.c, mm/mmap.c)."""
 
 
 def _pack_task(task: Task) -> list[Any]:
-    return [
-        task.task_id, task.pid, task.tid, task.comm, task.ns_pid, task.cgroup_id, task.start_time_ns, task.ppid,
-        task.uid, task.mnt_ns, task.container,
-    ]  # fmt: skip
+    return [getattr(task, field.name) for field in fields(Task)]
 
 
 def _pack_file(file: File) -> list[Any]:
@@ -181,8 +178,8 @@ def _pack_file(file: File) -> list[Any]:
     ]  # fmt: skip
 
 
-def _unpack_file(fields: list[Any]) -> File:
-    path_id, file_id, path, major, minor, ino, ino_gen, mode, marks, claim, *rest = fields
+def _unpack_file(values: list[Any]) -> File:
+    path_id, file_id, path, major, minor, ino, ino_gen, mode, marks, claim, *rest = values
     raw_claim = None if claim is None else claim.encode("latin-1")
     return File(
         path_id, file_id, path.encode("latin-1"), major, minor, ino, ino_gen, mode, _marks(marks), raw_claim, *rest
@@ -204,7 +201,7 @@ class Tables:
     def __init__(self) -> None:
         self.own_mnt_ns = 0
         self._container_of_mnt_ns: dict[int, str] = {}
-        self.tasks: Archive[Task] = Archive(_pack_task, lambda fields: Task(*fields))
+        self.tasks: Archive[Task] = Archive(_pack_task, lambda values: Task(*values))
         self.paths: Archive[File] = Archive(_pack_file, _unpack_file)  # path_id → file under that name
         self.files: Archive[int] = Archive(int, int)  # file_id → the first file_id of the same identity
 
