@@ -21,7 +21,7 @@ from flak.events import Fault, Read
 
 from .conftest import give_up
 from .running import PAGE, Workloads, wait_until, write_pages
-from .test_selection import Actor, Cast, Watching, joined
+from .test_selection import Actor, Cast, Watching, joined, own
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -344,14 +344,14 @@ def test_several_cgroups_are_alternatives(cast: Cast, grove: Grove) -> None:
 
 def test_name_and_cgroup_must_both_hold(cast: Cast, grove: Grove) -> None:
     web = grove.make("web")
-    both, named, inside = actor_in(cast, web, "chosen"), cast("chosen"), actor_in(cast, web, "other")
-    with flak.trace(comm="chosen", cgroup=str(web)) as session:
+    both, named, inside = actor_in(cast, web, own("chosen")), cast(own("chosen")), actor_in(cast, web, "other")
+    with flak.trace(comm=own("chosen"), cgroup=str(web)) as session:
         expected = [both.read(3)]
         named.read(5)
         inside.read(7)
         put(named.pid, web)
         expected.append(named.read(11))
-        inside.exec("chosen")
+        inside.exec(own("chosen"))
         expected.append(inside.read(13))
         put(both.pid, grove.top)
         both.read(17)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from flak.events import Access, Counters, Event, Lost
 
 from .fuse import SIZE, CannotMount, Fuse, mounted, unmount
 from .running import PAGE, Run, Running, Workloads, is_blocked_in, running, wait_until
+from .test_selection import own
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -539,14 +541,15 @@ def test_threads_that_hung_already_are_told_each_with_its_own_file(fuse: Fuse, w
     assert {n.path: n.file_offset for n in notices_of(events)} == paths
 
 
-def test_a_process_of_a_traced_name_that_hung_already_is_told(scenes: Scenes) -> None:
+def test_a_process_of_a_traced_name_that_hung_already_is_told(scenes: Scenes, tmp_path: Path) -> None:
     scene = scenes("fuse read")
+    scene.command[0] = shutil.copy(scene.command[0], tmp_path / own("hang"))
 
     def stop(notice: Any) -> bool:
         session.stop()
         return False
 
-    with hanging(scene) as program, flak.trace(comm="hang", hung=HUNG_S, duration=PATIENCE_S) as session:
+    with hanging(scene) as program, flak.trace(comm=own("hang"), hung=HUNG_S, duration=PATIENCE_S) as session:
         events = follow(session, scene, stop)
     assert (program.pid, str(scene.path), OFFSET) in {(n.pid, n.path, n.file_offset) for n in notices_of(events)}
 

@@ -28,7 +28,7 @@ from . import test_cgroups
 from .conftest import Traced
 from .running import PAGE, Workloads, running, trace_command, write_pages
 from .test_cgroups import Grove, actor_in
-from .test_selection import Cast, assert_exact, joined
+from .test_selection import Cast, assert_exact, joined, own
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -96,9 +96,9 @@ def test_fault_3_the_end_of_a_thread_ends_the_trace_of_its_process(cast: Cast) -
 
 
 def test_fault_4_a_name_misses_processes_that_run_already(cast: Cast) -> None:
-    actors = [cast("chosen"), cast("chosen")]
+    actors = [cast(own("chosen")), cast(own("chosen"))]
     child = actors[0].fork()
-    with flak.trace(comm="chosen") as session:
+    with flak.trace(comm=own("chosen")) as session:
         expected = [actor.read(7) for actor in (*actors, child)]
         seen = cast.seen(session)
     assert seen.offsets == joined(*expected)

@@ -8,6 +8,7 @@ tests of cgroups, too.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -375,13 +376,13 @@ def test_an_exec_by_another_thread_changes_name_and_number(cast: Cast) -> None:
 
 
 def test_names_are_patterns_and_can_be_excluded(cast: Cast) -> None:
-    actors = {name: cast(name) for name in ("w1", "w2", "w22", "x1", "tea", "toa")}
-    with flak.trace(comm=["w*", "!w2", "t[!o]?"]) as session:
-        actors["w3"] = cast("w3")
+    actors = {name: cast(own(name)) for name in ("w1", "w2", "w22", "x1", "tea", "toa")}
+    with flak.trace(comm=[own("w*"), f"!{own('w2')}", own("t[!o]?")]) as session:
+        actors["w3"] = cast(own("w3"))
         offsets = {name: actor.read(7) for name, actor in actors.items()}
-        actors["w1"].rename("w2")  # takes an excluded name
+        actors["w1"].rename(own("w2"))  # takes an excluded name
         actors["w1"].read(5)
-        actors["w1"].exec("w1")
+        actors["w1"].exec(own("w1"))
         again = actors["w1"].read(11)
         seen = cast.seen(session)
     assert seen.offsets == joined(again, *(offsets[name] for name in ("w1", "w22", "tea", "w3")))
@@ -441,8 +442,9 @@ def test_a_process_whose_first_thread_has_ended_keeps_its_name(
     workloads: Workloads, indexed: Path, tmp_path: Path
 ) -> None:
     mapped = write_pages(tmp_path / "mapped", 13)
-    command = workloads.command("waiter", "leaderless", indexed, mapped)
-    with running(command) as program, flak.trace(comm="waiter") as session:
+    waiter = shutil.copy(workloads("waiter"), tmp_path / own("waiter"))
+    command = [str(waiter), "leaderless", str(indexed), str(mapped)]
+    with running(command) as program, flak.trace(comm=own("waiter")) as session:
         program.process.communicate(b"go\n", timeout=10)
         session.stop()
         seen = whole(session, indexed, session)
