@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
+import json
 import mmap
 import os
 import platform
@@ -22,7 +24,7 @@ from typing import Any
 
 from flak import _libbpf
 from flak._skeleton import PROGRAMS, VARIABLES
-from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
+from flak.errors import AttachError, LoadError, NotPermitted, NotSupported, SchemaMismatch
 from flak.text import errno_name
 
 # enum btf_kind (include/uapi/linux/btf.h)
@@ -67,16 +69,27 @@ def library() -> ctypes.CDLL:
 def object_bytes(btf: Btf | None = None) -> bytes:
     """The BPF object for this machine's architecture; another where the kernel's `btf` has no bpf_rdonly_cast().
 
-    Raises NotSupported when there is none.
+    Raises NotSupported when there is none, SchemaMismatch when it is not what the build made.
     """
     variant = "" if btf is None or btf.has_function("bpf_rdonly_cast") else ".probe"
     name = f"flak.{platform.machine()}{variant}.bpf.o"
+    folder = resources.files("flak") / "_bpf"
     try:
-        return (resources.files("flak") / "_bpf" / name).read_bytes()
+        image = (folder / name).read_bytes()
     except FileNotFoundError:
         raise NotSupported(
             f"this installation has no {name}", "install a wheel, or run `python build_bpf.py` in the source tree"
         ) from None
+    try:
+        digest = json.loads((folder / "manifest.json").read_text())["objects"].get(name)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or one cut short
+        digest = None
+    if hashlib.sha256(image).hexdigest() != digest:
+        raise SchemaMismatch(
+            f"{folder / name} is not the object that was built: it differs from manifest.json",
+            "reinstall FLAK, or run `python build_bpf.py` in the source tree",
+        )
+    return image
 
 
 class Btf:

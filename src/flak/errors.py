@@ -63,7 +63,7 @@ class AttachError(FlakError):
 
 
 class SchemaMismatch(FlakError):
-    """The BPF object was built from another flak.h than this Python package."""
+    """The BPF object was built from another flak.h than this Python package, or changed since."""
 
 
 class OutputError(FlakError):

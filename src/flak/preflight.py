@@ -71,12 +71,12 @@ _CAUSES = {"capabilities", "seccomp", "security module"}
 
 def _kernel(here: Host) -> Iterator[Finding]:
     from flak.bpf import object_bytes
-    from flak.errors import NotSupported
+    from flak.errors import NotSupported, SchemaMismatch
 
     system = os.uname()
     try:
         object_bytes()
-    except NotSupported as error:
+    except (NotSupported, SchemaMismatch) as error:
         yield Finding("kernel", "fail", error.message, fix=error.hint)
     else:
         yield Finding("kernel", "ok", f"{system.sysname} {system.release} {system.machine}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +212,24 @@ def test_hidepid_hides_others_from_who_lacks_sys_ptrace(option: str, fake: Fake)
     assert not any(finding.concern == "other users" for finding in host(fake.folder))
     fake.status(BPF | PERFMON, uid=1000)
     assert fake["other users"].status == "warn"
+
+
+def test_an_object_that_was_changed_is_named_and_not_loaded(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(preflight.PACKAGE / "_bpf", tmp_path / "_bpf")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    image = tmp_path / f"_bpf/flak.{os.uname().machine}.bpf.o"
+    assert fake["kernel"].status == "ok"
+    original = image.read_bytes()
+    image.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    assert as_tuple(fake["kernel"])[0] == "fail"
+    assert fake["kernel"].text == f"{image} is not the object that was built: it differs from manifest.json"
+    assert "reinstall" in (fake["kernel"].fix or "")
+    image.write_bytes(original)
+    for manifest in ("{", "[]", '{"objects": 1}', '{"objects": {}}'):
+        (tmp_path / "_bpf/manifest.json").write_text(manifest)
+        assert fake["kernel"].status == "fail", manifest
 
 
 # the kernel's own refusals
