@@ -33,6 +33,7 @@ from flak.events import (
     Rename,
     Seek,
     Stat,
+    Unlink,
     Write,
 )
 from flak.text import format_size
@@ -91,6 +92,8 @@ def details_of(event: Event) -> list[str]:
             return [] if event.flags is None else [_advice(event.op, event.flags)]
         case Stat():
             return []
+        case Unlink() if event.flags == _AT_REMOVEDIR:
+            return ["AT_REMOVEDIR"]
         case Access() if event.flags:
             return [f"flags {event.flags:#x}"]
         case Fork():
@@ -130,6 +133,7 @@ def _advice(op: str, number: int) -> str:
     return next((name for name in names if getattr(module, name) == number), f"advice {number}")
 
 
+_AT_REMOVEDIR = 0x200  # <linux/fcntl.h>, alike on all architectures; the only flag of unlinkat
 _WHENCE = {0: "SEEK_SET", 1: "SEEK_CUR", 2: "SEEK_END", 3: "SEEK_DATA", 4: "SEEK_HOLE"}
 _ACCESS_MODES = {os.O_RDONLY: "O_RDONLY", os.O_WRONLY: "O_WRONLY", os.O_RDWR: "O_RDWR"}
 

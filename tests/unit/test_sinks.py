@@ -35,6 +35,7 @@ from flak.events import (
     Seek,
     Tables,
     Task,
+    Unlink,
     Write,
 )
 from flak.lines import Clock
@@ -192,6 +193,8 @@ def a_fault(**fields: object) -> Access:
             "  rw-s",
         ),
         (access(Munmap, Op.MUNMAP, raw_offset=0, raw_size=8192), "munmap       0B  8.0K   91us /data"),
+        (access(Unlink, Op.UNLINKAT, operands=Operands(flags=0x200)), "  AT_REMOVEDIR"),
+        (access(Unlink, Op.UNLINKAT, operands=Operands(flags=0x202)), "  flags 0x202"),
     ],
 )  # fmt: skip
 def test_what_a_line_says(event: Access, expected: str) -> None:
