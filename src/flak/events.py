@@ -54,10 +54,11 @@ def escape(name: bytes) -> str:
     text = name.decode("utf-8", "surrogateescape")
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(_escape_character(c) for c in text)
+    return "".join(escape_character(c) for c in text)
 
 
-def _escape_character(c: str) -> str:
+def escape_character(c: str) -> str:
+    """What stands for one character in the text of `escape`."""
     if c == "\\":
         return "\\\\"
     if c.isprintable():

@@ -434,7 +434,7 @@ def test_without_descriptors_there_is_never_a_traceback() -> None:
 
 
 def test_a_refusal_is_told_in_lines_that_can_be_read() -> None:
-    assert "\\x0a" not in limited(8, "trace", "--", "true").stderr
+    assert "\\n" not in limited(8, "trace", "--", "true").stderr
 
 
 def refuse_faults(self: bpf.BpfObject, name: str, event: int) -> None:

@@ -19,11 +19,11 @@ import flak as flak_package
 from flak._records import ACCESS_SLOT, NAME, TASK, Meta, Op
 from flak.cli import values
 from flak.cli.app import run
-from flak.cli.console import uses_color, width_of
+from flak.cli.console import Console, uses_color, width_of
 from flak.cli.interrupts import Abandoned, stopping
 from flak.cli.outputs import created, standard
 from flak.errors import FlakError, NotPermitted, OutputError, TargetError, UsageError
-from flak.events import Batch, Counters, Event, Lost, Tables
+from flak.events import Batch, Counters, Event, Lost, Tables, escape
 from flak.filters import Filters
 from flak.selection import Choice, Selection
 from flak.tracefile import Writer
@@ -841,6 +841,14 @@ def test_outputs_belong_to_the_invoking_user_and_need_that_users_rights(tmp_path
         (reachable / "x").unlink()
     finally:
         reachable.rmdir()
+
+
+def test_talk_escapes_what_could_move_a_cursor_as_names_are_escaped(capfd: Captured) -> None:
+    name = "a\x1b[2J\u202e\x9b\udcff\n"
+    Console().warn(name)
+    assert capfd.readouterr().err == f"flak: {escape(os.fsencode(name))}\n"
+    Console().warn(r"cannot write \u202e")
+    assert capfd.readouterr().err == "flak: cannot write \\u202e\n", "nothing is escaped twice"
 
 
 # the process

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 
 from flak.errors import FlakError, LoadError
+from flak.events import escape_character
 
 __all__ = ["Console", "has_lines", "uses_color", "width_of"]
 
@@ -51,9 +52,12 @@ def has_lines(error: FlakError) -> bool:
 
 
 def _safe(text: str, has_lines: bool) -> str:
-    """The text without what could move a terminal's cursor: file names and arguments may stand in it."""
-    kept = "\n\t" if has_lines else "\t"
-    return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
+    """The text without what could move a terminal's cursor: file names and arguments may stand in it.
+
+    Backslashes stay, for names may have been escaped already.
+    """
+    kept = "\n\t\\" if has_lines else "\t\\"
+    return "".join(c if c in kept else escape_character(c) for c in text)
 
 
 def uses_color(choice: str, stream: RawIOBase) -> bool:
