@@ -23,7 +23,7 @@ from typing import Any, NoReturn, Self
 from flak.errors import TargetError
 from flak.events import escape
 
-__all__ = ["Command", "Target", "User", "check_thread", "describe", "invoking_owner", "run_as"]
+__all__ = ["Command", "Target", "User", "check_thread", "describe", "invoking_owner", "run_as", "user_of"]
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -116,6 +116,11 @@ def run_as(name: str | None = None) -> User | None:
     owner = invoking_owner()
     if owner is None:
         return None
+    return user_of(owner)
+
+
+def user_of(owner: tuple[int, int]) -> User:
+    """The user of an `invoking_owner`."""
     uid, gid = owner
     try:
         entry = pwd.getpwuid(uid)

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from flak.cli import values
 from flak.cli.app import run
 from flak.cli.console import Console, uses_color, width_of
 from flak.cli.interrupts import Abandoned, stopping
-from flak.cli.outputs import created, standard
+from flak.cli.outputs import check_creatable, created, standard
 from flak.errors import FlakError, NotPermitted, OutputError, TargetError, UsageError
 from flak.events import Batch, Counters, Event, Lost, Tables, escape
 from flak.filters import Filters
@@ -841,6 +842,31 @@ def test_outputs_belong_to_the_invoking_user_and_need_that_users_rights(tmp_path
         (reachable / "x").unlink()
     finally:
         reachable.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as others")
+def test_an_output_is_not_made_with_a_right_that_root_has_by_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody, group, groups = 65534, 54321, os.getgroups()
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "of a group"
+        folder.mkdir()
+        os.chown(folder, 0, group)
+        folder.chmod(0o770)
+        os.setgroups([*groups, group])
+        try:
+            refused = created(folder / "x", force=False, owner=(nobody, nobody))
+            with pytest.raises(OutputError, match="Permission denied"), refused:
+                pass
+            monkeypatch.setenv("SUDO_UID", str(nobody))
+            monkeypatch.setenv("SUDO_GID", str(nobody))
+            with pytest.raises(OutputError, match="Permission denied"):
+                check_creatable(folder / "x", force=False)
+            assert sorted(os.getgroups()) == sorted([*groups, group]), "they are back"
+        finally:
+            os.setgroups(groups)
 
 
 def test_talk_escapes_what_could_move_a_cursor_as_names_are_escaped(capfd: Captured) -> None:

@@ -13,7 +13,7 @@ from io import FileIO, RawIOBase
 from pathlib import Path
 
 from flak.errors import OutputError
-from flak.target import invoking_owner
+from flak.target import invoking_owner, user_of
 
 __all__ = ["check_creatable", "created", "standard", "streams"]
 
@@ -101,11 +101,17 @@ def _acting_as(owner: tuple[int, int] | None) -> Iterator[None]:
     if owner is None:
         yield
         return
-    uid, gid = os.geteuid(), os.getegid()
-    os.setegid(owner[1])
-    os.seteuid(owner[0])
+    # Of the whole process, all threads: the C library sees to that.
+    uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    is_root = uid == 0  # no longer so once the privileges are shed; the groups are the user's then
     try:
+        if is_root:
+            os.setgroups(user_of(owner).groups)
+        os.setegid(owner[1])
+        os.seteuid(owner[0])
         yield
     finally:
         os.seteuid(uid)
         os.setegid(gid)
+        if is_root:
+            os.setgroups(groups)
