@@ -161,17 +161,19 @@ class Command:
         self.user = run_as(user)
         self._replaced_handlers: dict[int, Any] = {}
         child = _Child.prepare(self.argv, self.user, stdout)
-        gate_read, self._gate = os.pipe()
-        self._errors, errors_write = os.pipe()
-        try:
-            self.pid = child.fork(gate_read, self._gate, errors_write)
-        except OSError as error:
-            os.close(self._gate)
-            os.close(self._errors)
-            raise TargetError(f"cannot fork: {error.strerror}", exit_status=FAILED_BEFORE_EXEC) from error
-        finally:
-            os.close(gate_read)
-            os.close(errors_write)
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as of_child:
+            try:
+                gate_read, self._gate = os.pipe()
+                undo.callback(os.close, self._gate)
+                of_child.callback(os.close, gate_read)
+                self._errors, errors_write = os.pipe()
+                undo.callback(os.close, self._errors)
+                of_child.callback(os.close, errors_write)
+                self.pid = child.fork(gate_read, self._gate, errors_write)
+            except OSError as error:
+                message = f"cannot start {argv[0]!r}: {error.strerror}"
+                raise TargetError(message, _ROOM.get(error.errno or 0), FAILED_BEFORE_EXEC) from error
+            undo.pop_all()
 
     def release(self) -> None:
         """Let the command exec. TargetError (exit_status 126 or 127) when that fails; it has been reaped then."""
@@ -248,6 +250,15 @@ class Command:
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         self.send_signal(number)
+
+
+_ROOM = {
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "the whole machine has no room for open files: sysctl fs.file-max",
+    errno.EAGAIN: "raise the limit of processes: ulimit -u, or pids.max of the cgroup",
+    errno.ENOMEM: "free memory, or raise memory.max of the cgroup",
+}
+"""What to do where there is no room for another process."""
 
 
 def _start_error(program: str, user: User | None, failure: bytes) -> TargetError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import pwd
 import signal
@@ -195,6 +197,34 @@ def test_a_file_that_is_not_executable_is_126(tmp_path: Path) -> None:
     with Command([str(plain)]) as command, pytest.raises(TargetError, match="Permission denied") as error:
         command.release()
     assert error.value.exit_status == 126
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "hint"),
+    [
+        ("pipe", errno.EMFILE, "ulimit -n"), ("pipe", errno.ENFILE, "fs.file-max"), ("fork", errno.EAGAIN, "ulimit -u"),
+        ("fork", errno.ENOMEM, "memory"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_without_room_for_a_command_one_line_says_what_is_short(
+    call: str, number: int, hint: str, fails_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = {"pipe": os.pipe, "fork": os.fork}[call]
+    calls = itertools.count(1 if call == "pipe" else fails_at)
+
+    def fails() -> object:
+        if next(calls) == fails_at:
+            raise OSError(number, os.strerror(number))
+        return really()
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(TargetError) as refusal:
+        Command(["true"])
+    assert (refusal.value.message, refusal.value.exit_status) == (f"cannot start 'true': {os.strerror(number)}", 125)
+    assert hint in (refusal.value.hint or "")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before, "nothing stays open"
 
 
 def test_a_forbidden_match_in_path_does_not_hide_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
