@@ -134,7 +134,7 @@ def attach(
     with Btf.of_kernel() as btf:
         fault_ways: list[Alternative | None] = [way for way in FAULTS if wants_faults and way.is_possible(btf)]
         request_ways: list[Alternative | None] = [way for way in IO_URING if wants_io_uring and way.is_possible(btf)]
-        has_pages = FAULT_PAGES.is_possible(btf)
+        page_ways: list[Alternative | None] = [FAULT_PAGES, None] if FAULT_PAGES.is_possible(btf) else [None]
         has_renames = btf.has_tracepoint("task_rename")
         if not btf.has_struct("maple_tree"):
             raise NotSupported(
@@ -149,10 +149,10 @@ def attach(
         )
     calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
     fixed = (*PROCESSES, *((RENAMES,) if config.judges_names and has_renames else ()), *calls)
-    attempts = list(product([*request_ways, None], [*fault_ways, None]))
-    refusals: dict[tuple[Alternative | None, Alternative | None], str] = {}
-    for requests, faults in attempts:
-        pages = FAULT_PAGES if faults and has_pages else None
+    memory_ways = [*product(fault_ways, page_ways), (None, None)]
+    attempts = [(requests, *memory) for requests, memory in product([*request_ways, None], memory_ways)]
+    refusals: dict[tuple[Alternative | None, Alternative | None, Alternative | None], str] = {}
+    for requests, faults, pages in attempts:
         ways = [way for way in (requests, faults, pages) if way]
         try:
             bpf = _attach_with(
@@ -169,9 +169,9 @@ def attach(
                 lambda bpf: {**tables, "op_of_nr": choose_calls(bpf.initial("op_of_nr"))},
             )
         except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
-            if (requests, faults) == attempts[-1]:
+            if (requests, faults, pages) == attempts[-1]:
                 raise
-            refusals[requests, faults] = error.message.splitlines()[0]
+            refusals[requests, faults, pages] = error.message.splitlines()[0]
             continue
         hooks = Hooks(bpf)
         hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
@@ -181,11 +181,12 @@ def attach(
         if not wants_latency:
             hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
         # Why the best way was refused, beside what is served now.
-        without_faults = refusals.get((requests, fault_ways[0])) if fault_ways else None
-        without_requests = refusals.get((request_ways[0], faults)) if request_ways else None
+        without_faults = refusals.get((requests, fault_ways[0], page_ways[-1])) if fault_ways else None
+        without_pages = refusals.get((requests, faults, page_ways[0])) if faults else without_faults
+        without_requests = refusals.get((request_ways[0], faults, pages)) if request_ways else None
         for concern, is_wanted, way, refusal in (
             ("page faults", wants_faults, faults, without_faults),
-            ("pages per fault", wants_faults, pages, without_faults if not faults else None),
+            ("pages per fault", wants_faults, pages, without_pages),
             ("io_uring", wants_io_uring, requests, without_requests),
         ):
             if is_wanted and way:

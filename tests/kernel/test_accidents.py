@@ -32,7 +32,7 @@ import flak
 from flak import bpf, probes
 from flak.analysis import analyse
 from flak.errors import AttachError
-from flak.events import Access, Exec, Exit, Folded, Fork, Open, Read
+from flak.events import Access, Exec, Exit, Fault, Folded, Fork, Open, Read
 
 from .conftest import Traced
 from .running import (
@@ -43,6 +43,7 @@ from .running import (
     running,
     trace_command,
     wait_until,
+    write_pages,
 )
 
 pytestmark = [
@@ -456,6 +457,21 @@ def test_without_page_faults_the_rest_is_traced(
     assert "io_uring" in session.served
 
 
+def test_without_the_hooks_of_pages_faults_are_traced_all_the_same(
+    workloads: Workloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = replace(probes.FAULT_PAGES, programs=(*probes.FAULT_PAGES.programs, "flak_none"))
+    monkeypatch.setattr(probes, "FAULT_PAGES", gone)
+    mapped = write_pages(tmp_path / "mapped", 103)
+    with flak.trace(command=workloads.command("maps", "private", mapped, 103)) as session:
+        faults = [e for e in session if isinstance(e, Fault) and e.path == str(mapped)]
+    assert len(faults) == 103
+    assert {fault.page_count for fault in faults} == {None}
+    assert session.stats.is_exact
+    assert "flak_none" in session.missing["pages per fault"]
+    assert "page faults" in session.served and "page faults" not in session.missing
+
+
 def test_without_io_uring_its_calls_are_counted_and_the_rest_is_traced(
     traced: Traced, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,7 +508,7 @@ def test_the_reason_told_is_that_of_the_best_way(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bpf.BpfObject, "attach_software_event", refuse)
     with flak.trace(command=["true"]) as session:
         list(session)
-    assert "refusal 1" in session.missing["page faults"]
+    assert "refusal 2" in session.missing["page faults"], "the first was of the hooks that count a fault's pages, too"
 
 
 # --- the traced program notices nothing
