@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
@@ -20,9 +20,11 @@ import pytest
 import flak
 from flak.errors import NotPermitted, NotSupported
 
-from .running import PATIENCE, Run, Workloads, trace_command
+from .running import PATIENCE, Run, Workloads, trace_command, trace_commands
 
 DEADLINE = 30 * PATIENCE  # seconds a test may take; the slowest takes two
+INDEXED = b"".join(number.to_bytes(4, "little") for number in range(65536))
+FILE = object()  # among a workload's arguments: see `together`
 
 
 @pytest.fixture(autouse=True)
@@ -95,11 +97,52 @@ def traced(privileged: dict[str, str], workloads: Workloads, tmp_path: Path) -> 
     return run
 
 
+class Together(Protocol):
+    """`together(workload, cases)`: see the fixture."""
+
+    def __call__(self, name: str, cases: Iterable[Case], *, content: bytes | None = ...) -> Runs: ...
+
+
+Case = tuple[object, ...]
+
+
+class Runs(dict[Case, tuple[Run, Path]]):
+    """By their arguments: the runs of a workload, and the file that each had. Looked up, a run must have succeeded."""
+
+    def __getitem__(self, case: Case) -> tuple[Run, Path]:
+        run, file = super().__getitem__(case)
+        assert run.status == 0, run.output
+        return run, file
+
+
+@pytest.fixture(scope="module")
+def together(privileged: dict[str, str], workloads: Workloads, tmp_path_factory: pytest.TempPathFactory) -> Together:
+    """Runs a workload once for each case, which is its arguments, all in one trace.
+
+    FILE among the arguments becomes a file of the case's own. content: what is in it; None makes none.
+    """
+
+    def run(name: str, cases: Iterable[Case], *, content: bytes | None = INDEXED) -> Runs:
+        cases = list(cases)
+        folder = tmp_path_factory.mktemp("together")
+        files = [folder / f"file-{number}" for number in range(len(cases))]
+        if content is not None:
+            for file in files:
+                file.write_bytes(content)
+        commands = [
+            workloads.command(name, *(file if argument is FILE else argument for argument in arguments))
+            for file, arguments in zip(files, cases, strict=True)
+        ]
+        return Runs(zip(cases, zip(trace_commands(commands, folder), files, strict=True), strict=True))
+
+    return run
+
+
 @pytest.fixture
 def indexed(tmp_path: Path) -> Path:
     """A file of the 32-bit numbers 0 … 65535: what is read tells where."""
     path = tmp_path / "indexed"
-    path.write_bytes(b"".join(number.to_bytes(4, "little") for number in range(65536)))
+    path.write_bytes(INDEXED)
     return path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 
 import flak
-from flak.events import Access, Counters, Event, Lost
+from flak.events import Access, Counters, Event, Fork, Lost
 
 SOURCES = Path(__file__).parent.parent / "workloads"
 PAGE = 4096
@@ -96,6 +97,34 @@ def trace_command(command: Sequence[object], folder: Path, check: bool = True, *
     if check:
         assert run.status == 0
     return run
+
+
+def trace_commands(commands: Sequence[Sequence[object]], folder: Path) -> list[Run]:
+    """Runs commands one after the other in one trace: to start a trace takes as long as many of them.
+
+    Each has a `Run` of its own, with what its processes did. The counters are those of all.
+    """
+    outputs = [folder / f"stdout-{number}" for number in range(len(commands))]
+    lines = [
+        f"{shlex.join(map(str, command))} >{shlex.quote(str(output))}; echo $?"
+        for command, output in zip(commands, outputs, strict=True)
+    ]
+    every = trace_command(["sh", "-c", "\n".join(lines)], folder)
+    forks = sorted((e for e in every.of(Fork) if e.child_tid == e.child_pid), key=lambda e: e.ts_ns)
+    shell = forks[0].pid
+    which: dict[int, int] = {}  # process → command
+    for fork in forks:
+        assert fork.child_pid not in which, "a process number came again: whose events are these?"
+        which[fork.child_pid] = which[fork.pid] if fork.pid != shell else max(which.values(), default=-1) + 1
+    statuses = [int(line) for line in every.output.splitlines()]
+    runs = [Run([], every.stats, status, output.read_text()) for status, output in zip(statuses, outputs, strict=True)]
+    assert set(which.values()) == set(range(len(runs)))
+    for event in every.events:
+        pid = getattr(event, "pid", None)
+        assert pid in which or pid == shell or isinstance(event, Lost), f"of nobody: {event}"
+        for run in [runs[which[pid]]] if pid in which else runs if isinstance(event, Lost) else []:
+            run.events.append(event)
+    return runs
 
 
 class Running:

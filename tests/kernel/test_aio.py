@@ -10,7 +10,7 @@ import pytest
 
 from flak.events import Access, Open, Read, Sync, Write
 
-from .conftest import Traced
+from .conftest import FILE, Runs, Together, Traced
 from .running import Run
 from .test_io_uring import (
     HUNG_S,
@@ -27,6 +27,7 @@ from .test_io_uring import (
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
 READS, WRITES = ["pread", "preadv"], ["pwrite", "pwritev"]
+DEPTHS = [1, 16]  # iocbs a call
 COUNT, SIZE, BEFORE = 61, 4100, 37
 
 
@@ -52,17 +53,34 @@ def assert_without_results(run: Run, depth: int) -> None:
 
 WAYS = ["", "pgetevents", "single", "pgetevents single", "direct", "direct pgetevents"]
 """How events are taken: options of the workload."""
+FROM_MEMORY = ["memory", "direct memory"]
 
 
-@pytest.mark.parametrize("depth", [1, 16])
+@pytest.fixture(scope="module")
+def transfers(together: Together) -> Runs:
+    """Reads and writes at places that the program says, in a file of known content."""
+    ways = [(kind, way) for kind in READS + WRITES for way in WAYS]
+    ways += [(kind, way) for kind in ("pread", "pwrite") for way in FROM_MEMORY]
+    return together("aio", [(kind, FILE, COUNT, depth, *way.split()) for kind, way in ways for depth in DEPTHS])
+
+
+@pytest.fixture(scope="module")
+def appends(together: Together) -> Runs:
+    """Writes behind what is there, or not."""
+    flags = [(flag, depth) for flag in ("append", "rwf_append") for depth in DEPTHS] + [("noappend", 1)]
+    cases = [(kind, FILE, COUNT, depth, flag) for kind in WRITES for flag, depth in flags]
+    return together("aio", cases, content=bytes(BEFORE))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", READS + WRITES)
 def test_each_iocb_is_seen_once_as_the_program_made_it(
-    traced: Traced, indexed: Path, kind: str, way: str, depth: int
+    transfers: Runs, tmp_path: Path, kind: str, way: str, depth: int
 ) -> None:
     if "direct" in way:
-        skip_without_direct(indexed.parent)
-    run = traced("aio", kind, indexed, COUNT, depth, *way.split())
+        skip_without_direct(tmp_path)
+    run, indexed = transfers[kind, FILE, COUNT, depth, *way.split()]
     seen = aio(run)
     assert len(seen) == COUNT
     assert by_call(map(seen_as, seen), depth) == by_call(map(told, run.steps), depth)
@@ -77,15 +95,15 @@ def test_each_iocb_is_seen_once_as_the_program_made_it(
     assert run.stats.is_exact
 
 
-@pytest.mark.parametrize("way", ["memory", "direct memory"])
-@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("way", FROM_MEMORY)
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("kind", ["pread", "pwrite"])
 def test_what_the_program_took_from_memory_has_no_result(
-    traced: Traced, indexed: Path, kind: str, depth: int, way: str
+    transfers: Runs, tmp_path: Path, kind: str, depth: int, way: str
 ) -> None:
     if "direct" in way:
-        skip_without_direct(indexed.parent)
-    run = traced("aio", kind, indexed, COUNT, depth, *way.split())
+        skip_without_direct(tmp_path)
+    run, indexed = transfers[kind, FILE, COUNT, depth, *way.split()]
     assert_without_results(run, depth)
     assert len(aio(run)) == COUNT
     assert {e.path for e in aio(run)} == {str(indexed)}
@@ -103,15 +121,11 @@ def test_iocbs_that_nobody_takes_are_seen_without_a_result(traced: Traced, index
     assert len(aio(run)) == 5
 
 
-@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("flag", ["append", "rwf_append"])
 @pytest.mark.parametrize("kind", WRITES)
-def test_an_append_is_marked_and_placed_nowhere(
-    traced: Traced, tmp_path: Path, kind: str, flag: str, depth: int
-) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(bytes(BEFORE))
-    run = traced("aio", kind, target, COUNT, depth, flag)
+def test_an_append_is_marked_and_placed_nowhere(appends: Runs, kind: str, flag: str, depth: int) -> None:
+    run, target = appends[kind, FILE, COUNT, depth, flag]
     seen, content = aio(run), target.read_bytes()
     assert len(content) == BEFORE + COUNT * SIZE
     assert [(e.op, e.size_req, e.size_ret) for e in seen] == COUNT * [(kind, SIZE, SIZE)]
@@ -123,11 +137,9 @@ def test_an_append_is_marked_and_placed_nowhere(
 
 
 @pytest.mark.parametrize("kind", WRITES)
-def test_a_write_that_is_no_append_lands_where_it_was_asked_to(traced: Traced, tmp_path: Path, kind: str) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(bytes(BEFORE))
+def test_a_write_that_is_no_append_lands_where_it_was_asked_to(appends: Runs, kind: str) -> None:
     # One at a time: the order within a call means nothing.
-    run = traced("aio", kind, target, COUNT, 1, "noappend")
+    run, target = appends[kind, FILE, COUNT, 1, "noappend"]
     skip_unknown_flag(run)
     seen, content = aio(run), target.read_bytes()
     assert [seen_as(e) for e in seen] == [told(s) for s in run.steps]

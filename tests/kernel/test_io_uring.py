@@ -31,13 +31,15 @@ from flak.events import (
 )
 from flak.text import errno_name
 
-from .conftest import Traced
+from .conftest import FILE, Runs, Together, Traced
 from .running import PAGE, Run, Workloads, by_tid, outcome, running
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
 READS = ["read", "readv", "read_fixed", "readv_fixed"]
 WRITES = ["write", "writev", "write_fixed", "writev_fixed"]
+FIXED = [*READS[2:], *WRITES[2:]]
+DEPTHS = [1, 16]  # requests a submission
 COUNT, SIZE, WAITING, BEFORE = 61, 4100, 5, 37
 HUNG_S = 0.1
 NO_RESULT = -9999  # the workload's word for a completion that never came
@@ -104,11 +106,54 @@ def fifo(tmp_path: Path) -> Path:
 
 # --- transfers
 
+WAYS = [
+    "files", "async", "async files", "defer", "defer files", "coop", "link", "drain", "ring", "ring files", "cold",
+    "cold defer", "cold files async", "direct", "direct defer",
+]  # fmt: skip
+"""How requests are handed over and carried out: options of the workload."""
+POLLED = ["sqpoll", "sqpoll files"]
+HERE = ["here", "here cold", "here files", "here async"]
+RACES = ["here", "here cold", "here async"]
+APPENDS = ["append", "append files", "append async", "append sqpoll"]
+ASKED_APPENDS = [("write", 16, "rwf_append"), ("writev", 1, "rwf_append"), ("write", 16, "rwf_append async")]
+NO_APPENDS = ["noappend", "noappend async"]
 
-@pytest.mark.parametrize("depth", [1, 16])
+
+def arguments(kind: str, depth: int, options: str = "") -> tuple[object, ...]:
+    """Of the workload, for this many requests on a file of their own."""
+    return (kind, FILE, COUNT, depth, *options.split())
+
+
+@pytest.fixture(scope="module")
+def transfers(together: Together) -> Runs:
+    """Reads and writes in a file of known content."""
+    cases = [(kind, depth, "") for kind in READS for depth in DEPTHS]
+    cases += [(kind, 16, way) for kind in ("read", "write") for way in WAYS]
+    cases += [(kind, 16, "files") for kind in FIXED]
+    cases += [(kind, depth, way) for kind in ("read", "write") for way in POLLED for depth in DEPTHS]
+    cases += [(kind, 1, way) for kind in ("read", "readv") for way in HERE] + [("read", 16, way) for way in RACES]
+    return together("uring", [arguments(*case) for case in cases])
+
+
+@pytest.fixture(scope="module")
+def writes(together: Together) -> Runs:
+    """Writes to files that were not there."""
+    cases = [(kind, depth, "") for kind in WRITES for depth in DEPTHS] + [(kind, 1, "here") for kind in WRITES[:2]]
+    return together("uring", [arguments(*case) for case in cases], content=None)
+
+
+@pytest.fixture(scope="module")
+def appends(together: Together) -> Runs:
+    """Writes behind what is there, or not."""
+    cases = [(kind, depth, way) for kind in WRITES[:3] for way in APPENDS for depth in DEPTHS]
+    cases += [*ASKED_APPENDS, *(("write", 16, way) for way in NO_APPENDS)]
+    return together("uring", [arguments(*case) for case in cases], content=bytes(BEFORE))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("kind", READS)
-def test_each_read_is_seen_once_as_the_program_made_it(traced: Traced, indexed: Path, kind: str, depth: int) -> None:
-    run = traced("uring", kind, indexed, COUNT, depth)
+def test_each_read_is_seen_once_as_the_program_made_it(transfers: Runs, kind: str, depth: int) -> None:
+    run, indexed = transfers[arguments(kind, depth)]
     skip_unknown_opcode(run)
     seen = through(run)
     assert len(seen) == COUNT
@@ -126,11 +171,10 @@ def identity(path: Path) -> tuple[str, int]:
     return f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}", status.st_ino
 
 
-@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("kind", WRITES)
-def test_each_write_is_seen_once_as_the_program_made_it(traced: Traced, tmp_path: Path, kind: str, depth: int) -> None:
-    target = tmp_path / "target"
-    run = traced("uring", kind, target, COUNT, depth)
+def test_each_write_is_seen_once_as_the_program_made_it(writes: Runs, kind: str, depth: int) -> None:
+    run, target = writes[arguments(kind, depth)]
     skip_unknown_opcode(run)
     seen = through(run)
     assert len(seen) == COUNT
@@ -142,19 +186,12 @@ def test_each_write_is_seen_once_as_the_program_made_it(traced: Traced, tmp_path
     assert run.stats.is_exact
 
 
-WAYS = [
-    "files", "async", "async files", "defer", "defer files", "coop", "link", "drain", "ring", "ring files", "cold",
-    "cold defer", "cold files async", "direct", "direct defer",
-]  # fmt: skip
-"""How requests are handed over and carried out: options of the workload."""
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["read", "write"])
-def test_transfers_are_the_same_whatever_way_they_take(traced: Traced, indexed: Path, kind: str, way: str) -> None:
+def test_transfers_are_the_same_whatever_way_they_take(transfers: Runs, tmp_path: Path, kind: str, way: str) -> None:
     if "direct" in way:
-        skip_without_direct(indexed.parent)
-    run = traced("uring", kind, indexed, COUNT, 16, *way.split())
+        skip_without_direct(tmp_path)
+    run, indexed = transfers[arguments(kind, 16, way)]
     seen = through(run)
     assert len(seen) == COUNT
     assert [seen_as(e) for e in seen] == [told(s) for s in run.steps]
@@ -164,21 +201,19 @@ def test_transfers_are_the_same_whatever_way_they_take(traced: Traced, indexed: 
     assert run.stats.is_exact
 
 
-@pytest.mark.parametrize("kind", ["read_fixed", "readv_fixed", "write_fixed", "writev_fixed"])
-def test_registered_buffers_and_files_at_once(traced: Traced, indexed: Path, kind: str) -> None:
-    run = traced("uring", kind, indexed, COUNT, 16, "files")
+@pytest.mark.parametrize("kind", FIXED)
+def test_registered_buffers_and_files_at_once(transfers: Runs, kind: str) -> None:
+    run, indexed = transfers[arguments(kind, 16, "files")]
     skip_unknown_opcode(run)
     assert [seen_as(e) for e in through(run)] == [told(s) for s in run.steps]
     assert {(e.path, e.fd) for e in through(run)} == {(str(indexed), None)}
 
 
-@pytest.mark.parametrize("depth", [1, 16])
-@pytest.mark.parametrize("files", [[], ["files"]])
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("way", POLLED)
 @pytest.mark.parametrize("kind", ["read", "write"])
-def test_the_kernels_polling_thread_submits_for_its_process(
-    traced: Traced, indexed: Path, kind: str, files: list[str], depth: int
-) -> None:
-    run = traced("uring", kind, indexed, COUNT, depth, "sqpoll", *files)
+def test_the_kernels_polling_thread_submits_for_its_process(transfers: Runs, kind: str, way: str, depth: int) -> None:
+    run, indexed = transfers[arguments(kind, depth, way)]
     seen = through(run)
     # All but the thread.
     assert [(*seen_as(e)[:2], *seen_as(e)[3:]) for e in seen] == [(*told(s)[:2], *told(s)[3:]) for s in run.steps]
@@ -199,20 +234,18 @@ def test_a_device_without_polled_queues_refuses_and_that_is_seen(traced: Traced,
 
 
 @pytest.mark.parametrize("kind", ["read", "readv"])
-@pytest.mark.parametrize("options", [["here"], ["here", "cold"], ["here", "files"], ["here", "async"]])
-def test_a_read_at_the_position_is_where_the_data_says(
-    traced: Traced, indexed: Path, kind: str, options: list[str]
-) -> None:
-    run = traced("uring", kind, indexed, COUNT, 1, *options)
+@pytest.mark.parametrize("way", HERE)
+def test_a_read_at_the_position_is_where_the_data_says(transfers: Runs, kind: str, way: str) -> None:
+    run, _ = transfers[arguments(kind, 1, way)]
     seen = through(run)
     assert [e.file_offset for e in seen] == [SIZE * i for i in range(COUNT)]
     assert [seen_as(e) for e in seen] == [told(s) for s in run.steps]
     assert {e.marks for e in seen} == {()}
 
 
-@pytest.mark.parametrize("options", [["here"], ["here", "cold"], ["here", "async"]])
-def test_reads_at_the_position_that_race_are_exact_or_marked(traced: Traced, indexed: Path, options: list[str]) -> None:
-    run = traced("uring", "read", indexed, COUNT, 16, *options)
+@pytest.mark.parametrize("way", RACES)
+def test_reads_at_the_position_that_race_are_exact_or_marked(transfers: Runs, way: str) -> None:
+    run, _ = transfers[arguments("read", 16, way)]
     seen = through(run)
     assert len(seen) == COUNT
     wrong = [
@@ -223,36 +256,25 @@ def test_reads_at_the_position_that_race_are_exact_or_marked(traced: Traced, ind
     assert wrong == []
 
 
-@pytest.mark.parametrize("kind", ["write", "writev"])
-def test_a_write_at_the_position_is_where_the_file_says(traced: Traced, tmp_path: Path, kind: str) -> None:
-    target = tmp_path / "target"
-    run = traced("uring", kind, target, COUNT, 1, "here")
+@pytest.mark.parametrize("kind", WRITES[:2])
+def test_a_write_at_the_position_is_where_the_file_says(writes: Runs, kind: str) -> None:
+    run, target = writes[arguments(kind, 1, "here")]
     seen, content = through(run), target.read_bytes()
     assert [e.file_offset for e in seen] == [SIZE * i for i in range(COUNT)]
     assert [word_at(content, e.file_offset) for e in seen] == [i + 1 for i in range(COUNT)]
     assert {e.marks for e in seen} == {()}
 
 
-@pytest.mark.parametrize("depth", [1, 16])
-@pytest.mark.parametrize("options", [[], ["files"], ["async"], ["sqpoll"]])
-@pytest.mark.parametrize("kind", ["write", "writev", "write_fixed"])
-def test_an_append_lands_at_the_end_wherever_the_program_asked(
-    traced: Traced, tmp_path: Path, kind: str, options: list[str], depth: int
-) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(bytes(BEFORE))
-    run = traced("uring", kind, target, COUNT, depth, "append", *options)
-    assert_appended(run, target)
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("way", APPENDS)
+@pytest.mark.parametrize("kind", WRITES[:3])
+def test_an_append_lands_at_the_end_wherever_the_program_asked(appends: Runs, kind: str, way: str, depth: int) -> None:
+    assert_appended(*appends[arguments(kind, depth, way)])
 
 
-@pytest.mark.parametrize(("kind", "depth", "options"), [("write", 16, []), ("writev", 1, []), ("write", 16, ["async"])])
-def test_a_request_that_asks_to_append_lands_at_the_end(
-    traced: Traced, tmp_path: Path, kind: str, depth: int, options: list[str]
-) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(bytes(BEFORE))
-    run = traced("uring", kind, target, COUNT, depth, "rwf_append", *options)
-    assert_appended(run, target)
+@pytest.mark.parametrize(("kind", "depth", "way"), ASKED_APPENDS)
+def test_a_request_that_asks_to_append_lands_at_the_end(appends: Runs, kind: str, depth: int, way: str) -> None:
+    assert_appended(*appends[arguments(kind, depth, way)])
 
 
 def assert_appended(run: Run, target: Path) -> None:
@@ -264,13 +286,9 @@ def assert_appended(run: Run, target: Path) -> None:
     assert run.stats.is_exact
 
 
-@pytest.mark.parametrize("options", [[], ["async"]])
-def test_a_write_that_is_no_append_lands_where_it_was_asked_to(
-    traced: Traced, tmp_path: Path, options: list[str]
-) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(bytes(BEFORE))
-    run = traced("uring", "write", target, COUNT, 16, "noappend", *options)
+@pytest.mark.parametrize("way", NO_APPENDS)
+def test_a_write_that_is_no_append_lands_where_it_was_asked_to(appends: Runs, way: str) -> None:
+    run, target = appends[arguments("write", 16, way)]
     skip_unknown_flag(run)
     seen, content = through(run), target.read_bytes()
     assert [seen_as(e) for e in seen] == [told(s) for s in run.steps]
