@@ -117,7 +117,10 @@ def trace_commands(commands: Sequence[Sequence[object]], folder: Path) -> list[R
         assert fork.child_pid not in which, "a process number came again: whose events are these?"
         which[fork.child_pid] = which[fork.pid] if fork.pid != shell else max(which.values(), default=-1) + 1
     statuses = [int(line) for line in every.output.splitlines()]
-    runs = [Run([], every.stats, status, output.read_text()) for status, output in zip(statuses, outputs, strict=True)]
+    runs = [
+        Run([], every.stats, status, output.read_text(), every.missing)
+        for status, output in zip(statuses, outputs, strict=True)
+    ]
     assert set(which.values()) == set(range(len(runs)))
     for event in every.events:
         pid = getattr(event, "pid", None)

@@ -47,7 +47,7 @@ def test_what_is_packed_comes_back_equal() -> None:
         7, 8, b"/a/\xff\n", 259, 1, 1 << 63, 0xFFFF_FFFF, 0o100644, Mark.PATH_CLAIMED | Mark.PATH_TRUNCATED,
         b"\xff\n", 1 << 60, 4026531841,
     )  # fmt: skip
-    tables.tasks[7] = Task(7, 1, 2, "half \udcff", None, 1 << 62, 1 << 61, 3, 4, 5, "ns/pod/ctr", 0xFFFF_FFFF)
+    tables.tasks[7] = Task(7, 1, 2, "half \udcff", 9, 1 << 62, 1 << 61, 3, 4, 5, "ns/pod/ctr", 0xFFFF_FFFF)
     file, task = tables.paths[7], tables.tasks[7]
     assert all(getattr(task, field.name) != field.default for field in fields(Task)), "a field that is not tried"
     for n in range(100, 4 * MOST_RECENT):
