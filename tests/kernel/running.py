@@ -15,7 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Run:
     stats: Counters
     status: int | None
     output: str
-    missing: dict[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
     """What FLAK says it could not see, by concern."""
 
     @property
