@@ -9,8 +9,9 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 demo: setup
 	$(SUDO) tools/demo.sh
 
+# Two workers: one has the kernel tests, one after the other, for they choose processes of the whole host.
 test: check
-	$(SUDO) env FLAK_REQUIRE_KERNEL=1 $(PYTHON) -m pytest
+	$(SUDO) env FLAK_REQUIRE_KERNEL=1 $(PYTHON) -m pytest -n 2 --dist loadgroup
 
 # Guests with other kernels under QEMU's emulation: root, a Debian mirror, some 2 GB of ~/.cache and ten minutes.
 test-kernels: setup

@@ -152,7 +152,10 @@ def attach(
     memory_ways = [*product(fault_ways, page_ways), (None, None)]
     attempts = [(requests, *memory) for requests, memory in product([*request_ways, None], memory_ways)]
     refusals: dict[tuple[Alternative | None, Alternative | None, Alternative | None], str] = {}
+    are_pages_refused = False
     for requests, faults, pages in attempts:
+        if faults and not pages and len(page_ways) > 1 and not are_pages_refused:
+            continue  # what was refused was something else
         ways = [way for way in (requests, faults, pages) if way]
         try:
             bpf = _attach_with(
@@ -172,6 +175,8 @@ def attach(
             if (requests, faults, pages) == attempts[-1]:
                 raise
             refusals[requests, faults, pages] = error.message.splitlines()[0]
+            told = error.log if isinstance(error, LoadError) else error.message
+            are_pages_refused = bool(pages) and any(program in told for program in FAULT_PAGES.programs)
             continue
         hooks = Hooks(bpf)
         hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
@@ -181,7 +186,8 @@ def attach(
         if not wants_latency:
             hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
         # Why the best way was refused, beside what is served now.
-        without_faults = refusals.get((requests, fault_ways[0], page_ways[-1])) if fault_ways else None
+        best = [refusals.get((requests, fault_ways[0], way)) for way in reversed(page_ways)] if fault_ways else []
+        without_faults = next(filter(None, best), None)
         without_pages = refusals.get((requests, faults, page_ways[0])) if faults else without_faults
         without_requests = refusals.get((request_ways[0], faults, pages)) if request_ways else None
         for concern, is_wanted, way, refusal in (

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import pytest
 import flak
 from flak import bpf, probes
 from flak.analysis import analyse
-from flak.errors import AttachError
+from flak.errors import AttachError, LoadError
 from flak.events import Access, Exec, Exit, Fault, Folded, Fork, Open, Read
 
 from .conftest import Traced
@@ -457,19 +457,33 @@ def test_without_page_faults_the_rest_is_traced(
     assert "io_uring" in session.served
 
 
-def test_without_the_hooks_of_pages_faults_are_traced_all_the_same(
-    workloads: Workloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def refuse_to_load_pages(
+    self: bpf.BpfObject, programs: Sequence[str], select: Callable[..., None] = bpf.BpfObject.select
 ) -> None:
-    gone = replace(probes.FAULT_PAGES, programs=(*probes.FAULT_PAGES.programs, "flak_none"))
-    monkeypatch.setattr(probes, "FAULT_PAGES", gone)
+    if "flak_map_pages" in programs:
+        raise LoadError("refused", log="libbpf: prog 'flak_map_pages': BPF program load failed: -EACCES")
+    select(self, programs)
+
+
+def refuse_to_attach_pages(self: bpf.BpfObject, name: str, attach: Callable[..., None] = bpf.BpfObject.attach) -> None:
+    if name == "flak_map_pages":
+        raise AttachError(f"cannot attach {name}: refused")
+    attach(self, name)
+
+
+@pytest.mark.parametrize(("step", "refusal"), [("select", refuse_to_load_pages), ("attach", refuse_to_attach_pages)])
+def test_without_the_hooks_of_pages_faults_are_traced_all_the_same(
+    step: str, refusal: Any, workloads: Workloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpf.BpfObject, step, refusal)
     mapped = write_pages(tmp_path / "mapped", 103)
     with flak.trace(command=workloads.command("maps", "private", mapped, 103)) as session:
         faults = [e for e in session if isinstance(e, Fault) and e.path == str(mapped)]
     assert len(faults) == 103
     assert {fault.page_count for fault in faults} == {None}
     assert session.stats.is_exact
-    assert "flak_none" in session.missing["pages per fault"]
-    assert "page faults" in session.served and "page faults" not in session.missing
+    assert "refused" in session.missing["pages per fault"]
+    assert session.missing.keys() == {"pages per fault"}
 
 
 def test_without_io_uring_its_calls_are_counted_and_the_rest_is_traced(
@@ -508,7 +522,7 @@ def test_the_reason_told_is_that_of_the_best_way(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bpf.BpfObject, "attach_software_event", refuse)
     with flak.trace(command=["true"]) as session:
         list(session)
-    assert "refusal 2" in session.missing["page faults"], "the first was of the hooks that count a fault's pages, too"
+    assert "refusal 1" in session.missing["page faults"]
 
 
 # --- the traced program notices nothing

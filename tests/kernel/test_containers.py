@@ -279,7 +279,7 @@ def test_doctor_in_a_container_without_capabilities_says_so(tmp_path: Path) -> N
     volumes = [option for folder in sorted(tops) for option in ("-v", f"{folder}:{folder}:ro")]
     with container(unique("doctor"), ["/bin/sleep", "60"], rootfs, *volumes) as running:
         with pytest.raises(subprocess.CalledProcessError) as failure:
-            running.exec(sys.executable, "-m", "flak", "doctor", "--json")
+            running.exec("/usr/bin/env", f"PYTHONPATH={package}", sys.executable, "-m", "flak", "doctor", "--json")
         found = json.loads(failure.value.stdout)
     assert failure.value.returncode == 1 and not found["can_trace"]
     assert found["machine"] == platform.machine()

@@ -676,11 +676,11 @@ class Output:
             self.data += more
 
     def wait_for_talk(self, word: str) -> None:
-        """Waits until stderr has a word."""
+        """Waits until stderr has a word; FLAK may be slow to start on a busy machine."""
         assert self.process.stderr
         said = b""
         while word.encode() not in said:
-            assert select.select([self.process.stderr], [], [], PATIENCE_S)[0], f"it does not say {word!r}"
+            assert select.select([self.process.stderr], [], [], 4 * PATIENCE_S)[0], f"it does not say {word!r}"
             more = os.read(self.process.stderr.fileno(), 1 << 16)
             assert more, f"it ended: {said.decode()}"
             said += more
@@ -774,7 +774,7 @@ def test_a_path_in_a_page_that_does_not_come_holds_nobody_up(
         fuse.wait_held("read", "a")
         with (
             flak_process("trace", *options, "-p", program.pid) as process,
-            let_go_in_the_end(fuse.let_go, 3 * PATIENCE_S),
+            let_go_in_the_end(fuse.let_go, 6 * PATIENCE_S),
         ):
             output = Output(process)
             output.wait_for_talk("tracing")

@@ -715,12 +715,17 @@ def test_requests_under_way_when_tracing_stops_have_their_own_file(workloads: Wo
             os.fsync(file.fileno())
     with running(workloads.command("uring", "mix", folder)) as program:
         for _ in range(3):
-            with flak.trace(pid=program.pid, events=["io_uring"], duration=0.1) as session:
-                seen = [e for e in session if isinstance(e, Read)]
+            seen = []
+            with flak.trace(pid=program.pid, events=["io_uring"], duration=10) as session:
+                for event in session:
+                    if isinstance(event, Read):
+                        seen.append(event)
+                        if len(seen) == 199:
+                            session.stop()
             wrong = [(e.path, e.file_offset, e.marks) for e in seen if truth.get(e.path or "") != e.file_offset]
             assert (len(wrong), wrong[:5]) == (0, [])
             assert session.stats.lost_total == 0 and session.stats.is_exact
-            assert len(seen) > 100
+            assert len(seen) >= 199
 
 
 # --- which are wanted

@@ -154,7 +154,7 @@ class Cast:
         path = self._folder / "bin" / name
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            path.hardlink_to(self._program)
+            shutil.copy(self._program, path)
         return path
 
     def __call__(self, name: str = "actor") -> Actor:

@@ -114,9 +114,9 @@ def test_every_warning_and_failure_has_one_line_of_fix_and_short_words(fake: Fak
 
 def test_it_is_cheap() -> None:
     host()  # imports
-    begin = time.perf_counter()
+    begin = time.process_time()
     host()
-    assert time.perf_counter() - begin < 0.05  # 2 ms; the rest is for machines that are busy
+    assert time.process_time() - begin < 0.05  # 3 ms; the rest is for machines that are busy
 
 
 def test_the_summary_is_plain_data() -> None:

@@ -20,7 +20,18 @@ from .debian import ROOT_SUITE, Mirror, Unavailable, run
 from .kernels import Kernel, module_bytes
 
 TOP = Path(__file__).resolve().parent.parent.parent
-PACKAGES = ("python3", "libstdc++6", "busybox-static", "coreutils", "bash", "libbpf1", "procps", "util-linux", "mount")
+PACKAGES = (
+    "python3",
+    "libstdc++6",
+    "busybox-static",
+    "coreutils",
+    "bash",
+    "dash",
+    "libbpf1",
+    "procps",
+    "util-linux",
+    "mount",
+)
 PYTHON = "3.13"
 """Of ROOT_SUITE."""
 REQUIREMENTS = ("pytest", "typer<0.29", "numpy")

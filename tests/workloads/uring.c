@@ -45,7 +45,7 @@
  *   waits DIR:      DIR/f: 97 reads; DIR/fifo: 3 reads of 5 bytes in between, each of which waits 50 ms or more
  *   cancel FIFO:    a read that waits until it is cancelled
  *   leave FIFO:     exits while a read of 5 bytes waits
- *   left FIFO:      a child does so, the parent ends 200 ms later; the step is the child's
+ *   left FIFO:      a child does so, the parent ends 500 ms later; the step is the child's
  *   stay FIFO:      prints "ready PID" and stays while a read of 5 bytes waits
  *   mix DIR:        prints "ready PID", then reads of 4096 bytes of DIR/f000 … DIR/f060, 16 at a time, of file k at 4096 k
  *                   and nowhere else, all with one user_data and handed to kernel threads. Until it is killed
@@ -1066,7 +1066,7 @@ static void run_left(struct ring *ring, const char *path)
 	}
 	if (waitpid(child, NULL, 0) != child)
 		die("no child");
-	rest(4 * WAIT_NS);
+	rest(10 * WAIT_NS);
 }
 
 static void run_stay(struct ring *ring, const char *path)
