@@ -114,9 +114,12 @@ def test_every_warning_and_failure_has_one_line_of_fix_and_short_words(fake: Fak
 
 def test_it_is_cheap() -> None:
     host()  # imports
-    begin = time.process_time()
-    host()
-    assert time.process_time() - begin < 0.05  # 3 ms; the rest is for machines that are busy
+    took = []
+    for _ in range(5):  # the collector may come in between, and look at all that other tests have left
+        begin = time.process_time()
+        host()
+        took.append(time.process_time() - begin)
+    assert min(took) < 0.05  # 3 ms; the rest is for machines that are busy
 
 
 def test_the_summary_is_plain_data() -> None:
