@@ -27,13 +27,6 @@ INDEXED = b"".join(number.to_bytes(4, "little") for number in range(65536))
 FILE = object()  # among a workload's arguments: see `together`
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps these tests in one worker of pytest-xdist: each may see what another does."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("kernel"))
-
-
 @pytest.fixture(autouse=True)
 def deadline() -> Iterator[None]:
     """Turns a trace that never ends into a failure."""
