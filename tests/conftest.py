@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 ONE_AFTER_THE_OTHER = ("kernel", "packaging")
-"""Folders whose tests are kept in one worker: a trace may see what another does, and packages are built in one place."""
+"""Folders whose tests share a worker: a trace may see what another does, and packages are built in one place."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Groups the tests of such a folder."""
     for item in items:
