@@ -50,7 +50,7 @@ def main() -> int:
     failures = [failure for guest in guests if (failure := guest.failure())]
     print(*failures, sep="\n\n")
     if options.write:
-        write_table(guests, missing)
+        write_table(guests, missing, options.tests)
     print(f"{len(guests) - len(failures)} guests passed, {len(failures)} failed, {len(missing)} could not be had")
     return 1 if failures else 0 if guests else 2
 
@@ -122,8 +122,8 @@ def summary(guest: Guest) -> str:
     return f"{guest.name:40} {guest.kernel.release:32} {counts}, {guest.seconds:.0f} s{refused}"
 
 
-def write_table(guests: Iterable[Guest], missing: Iterable[str]) -> None:
-    """Replace what stands between the marks of docs/kernels.md by what the guests told."""
+def write_table(guests: Iterable[Guest], missing: Iterable[str], tests: Sequence[str]) -> None:
+    """Replace what stands between the marks of docs/kernels.md by what the guests told. tests: if not the usual ones."""
     rows = [
         "| kernel | machine | page faults | io_uring | tests | not seen |",
         "|---|---|---|---|---|---|",
@@ -146,6 +146,9 @@ def write_table(guests: Iterable[Guest], missing: Iterable[str]) -> None:
         )
         rows.append(f"| {' | '.join(cells)} |")
     rows += [f"\nNot tried: {reason}." for reason in missing]
+    if tests:
+        names = ", ".join(f"`{test.removeprefix('tests/kernel/')}`" for test in tests)
+        rows.append(f"\nThis was a short run, of these tests alone: {names}.")
     text = PAGE.read_text()
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
