@@ -123,7 +123,7 @@ def summary(guest: Guest) -> str:
 
 
 def write_table(guests: Iterable[Guest], missing: Iterable[str], tests: Sequence[str]) -> None:
-    """Replace what stands between the marks of docs/kernels.md by what the guests told. tests: if not the usual ones."""
+    """Replace what stands between the marks of docs/kernels.md by what guests told. tests: if not the usual ones."""
     rows = [
         "| kernel | machine | page faults | io_uring | tests | not seen |",
         "|---|---|---|---|---|---|",
