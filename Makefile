@@ -4,7 +4,7 @@ VM_PACKAGES := qemu-system-x86 qemu-system-arm gcc-x86-64-linux-gnu gcc-aarch64-
 	mmdebstrap cpio e2fsprogs debian-archive-keyring
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-kernels check format setup bench soak deb test-deb pyz clean
+.PHONY: demo test test-kernels check format setup bench soak dist test-dist deb test-deb pyz clean
 
 demo: setup
 	$(SUDO) tools/demo.sh
@@ -39,6 +39,14 @@ bench: setup
 
 soak: setup
 	$(SUDO) $(PYTHON) -m tests.soak $(SOAK)
+
+# What is published, in dist/: an sdist, and from it a wheel for each architecture with a libbpf of its own
+dist: setup
+	$(PYTHON) tools/dist.py
+
+# The wheels where there is no network and no compiler, and FLAK with several versions of libbpf; minutes
+test-dist: setup
+	$(SUDO) env FLAK_TEST_DIST=1 $(PYTHON) -m pytest tests/packaging/test_dist.py
 
 # A Debian package, dist/flak_*.deb: on Debian 13, Ubuntu 24.04 or newer, after `sudo apt build-dep .`
 deb:

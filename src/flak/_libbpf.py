@@ -105,7 +105,7 @@ def load() -> tuple[ctypes.CDLL, str]:
         try:
             library = ctypes.CDLL(candidate, use_errno=True)
         except OSError as error:
-            reasons.append(str(error))
+            reasons.append(f"{candidate}: {str(error).removeprefix(f'{candidate}: ')}")
             continue
         for name, (result, arguments) in _PROTOTYPES.items():
             function = getattr(library, name, None)
@@ -113,7 +113,8 @@ def load() -> tuple[ctypes.CDLL, str]:
                 raise NotSupported(f"{candidate} has no {name}: FLAK needs libbpf 1.0 or newer")
             function.restype, function.argtypes = result, arguments
         return library, f"memfd:{_IN_MEMORY}" if candidate.startswith("/proc/self/fd/") else candidate
+    hint = "install libbpf1 (Debian, Ubuntu) or libbpf (Fedora, RHEL), or name a libbpf.so.1 in FLAK_LIBBPF (not as root)"
     raise NotSupported(
-        f"libbpf not found ({'; '.join(reasons)})",
-        "install it: apt install libbpf1 (Debian, Ubuntu) or dnf install libbpf (Fedora, RHEL)",
+        f"cannot load libbpf: {'; '.join(reasons)}",
+        "correct FLAK_LIBBPF, or unset it to use the libbpf of the package or of the system" if override else hint,
     )
