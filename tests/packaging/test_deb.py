@@ -17,61 +17,30 @@ import pytest
 
 from flak.cli.reference import commands
 
+from . import roots
+from .roots import Root
+
 SOURCE = Path(__file__).parents[2]
 RELEASE = "trixie"
 LEFT_OUT = {".git", ".venv", "build", "dist", "_bpf", "__pycache__", ".hypothesis", ".mypy_cache", ".ruff_cache"}
 QUIETLY = "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
 
 
-def mirror() -> str:
-    """Where this machine's apt has Debian from, "" when it has none."""
-    if not shutil.which("apt-get"):
-        return ""
-    ask = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(COMPONENT)", "Created-By: Packages"]
-    lines = subprocess.run(ask, capture_output=True, text=True).stdout.split("\n")
-    found = [line.split()[0] for line in lines if line.endswith(" Debian main") and "security" not in line]
-    return found[0] if found else ""
-
-
 def why_not() -> str:
     """Why this machine cannot do it, "" when it can."""
     if not os.environ.get("FLAK_TEST_DEB"):
         return "builds two Debian systems, which takes minutes: make test-deb"
-    if os.geteuid():
-        return "makes file systems to chroot into, which takes root"
-    if not shutil.which("debootstrap"):
-        return "debootstrap is not installed: apt install debootstrap"
-    return "" if mirror() else "apt knows no mirror of Debian here: run apt-get update on a Debian system"
+    return roots.why_not()
 
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
-
-
-class Root:
-    """A system in a folder. Commands run in a mount namespace of their own, so no mount stays behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def run(self, script: str) -> str:
-        """Standard output of a shell script in there."""
-        mounts = 'mount -t proc proc "$0/proc" && mount --rbind /sys "$0/sys" && exec chroot "$0" sh -c "$1"'
-        enter = ["unshare", "--mount", "sh", "-c", mounts, str(self.path), script]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(enter, capture_output=True, text=True, env=environment, timeout=900)
-        assert not done.returncode, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        return done.stdout
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
     """A new system with nothing but apt."""
     folder = tmp_path_factory.mktemp("deb")
-    root = Root(folder / "fresh")
-    make = ["debootstrap", "--variant=minbase", RELEASE, str(root.path), mirror()]
-    made = subprocess.run(make, capture_output=True, text=True, timeout=1200)
-    assert not made.returncode, made.stdout[-2000:]
-    yield root
+    yield Root.make(folder / "fresh", RELEASE)
     shutil.rmtree(folder)
 
 

@@ -7,11 +7,11 @@ checks signatures as ever. Nothing of the host's apt is changed.
 from __future__ import annotations
 
 import os
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+from tools.debian import Mirror, Unavailable, run
+
+__all__ = ["ROOT_SUITE", "SUITES", "Archive", "Mirror", "Unavailable", "run"]
 
 SUITES = (
     "bullseye-security",
@@ -24,39 +24,6 @@ SUITES = (
 """Where kernels are looked for; the root of the guests comes from `ROOT_SUITE`."""
 
 ROOT_SUITE = "trixie"
-
-
-class Unavailable(Exception):
-    """Something that this host or its mirror does not have, in one line."""
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """Where Debian is had from: the archive, and its security updates."""
-
-    archive: str
-    security: str
-
-    @classmethod
-    def of_host(cls) -> Mirror:
-        """What the host's apt uses, or what FLAK_DEBIAN_MIRROR and FLAK_DEBIAN_SECURITY_MIRROR say.
-
-        Raises Unavailable when neither names a mirror of Debian.
-        """
-        archive = os.environ.get("FLAK_DEBIAN_MIRROR", "")
-        security = os.environ.get("FLAK_DEBIAN_SECURITY_MIRROR", "")
-        if not archive:
-            targets = run("apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages")
-            found = dict(line.split("|", 1) for line in reversed(targets.splitlines()))
-            archive, security = found.get("Debian", ""), security or found.get("Debian-Security", "")
-        if not archive:
-            raise Unavailable("no mirror of Debian: this host's apt has none, and FLAK_DEBIAN_MIRROR is not set")
-        return cls(archive.rstrip("/"), (security or archive.rstrip("/") + "-security").rstrip("/"))
-
-    def source(self, suite: str) -> str:
-        """The line of a sources.list for a suite."""
-        where = self.security if suite.endswith("-security") else self.archive
-        return f"deb [signed-by={KEYRING}] {where} {suite} main"
 
 
 class Archive:
@@ -111,15 +78,3 @@ Dir::Cache "{folder}/cache";
 
     def _apt(self, *command: str, cwd: Path | None = None) -> str:
         return run(command[0], "-c", str(self._configuration), *command[1:], cwd=cwd)
-
-
-def run(*command: str, cwd: Path | None = None) -> str:
-    """What a command prints. Raises Unavailable, with the last line of its complaint, when it fails or is not there."""
-    try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise Unavailable(f"{command[0]} is not installed") from None
-    if done.returncode:
-        complaint = (done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"]
-        raise Unavailable(f"{' '.join(command[:4])} …: {complaint[-1]}")
-    return done.stdout
