@@ -42,10 +42,11 @@ soak: setup
 
 # What is published, in dist/: an sdist, and from it a wheel for each architecture with a libbpf of its own
 dist: setup
-	$(PYTHON) tools/dist.py
+	$(PYTHON) -m tools.dist
 
 # The wheels where there is no network and no compiler, and FLAK with several versions of libbpf; minutes
 test-dist: setup
+	@tools/setup.sh debootstrap
 	$(SUDO) env FLAK_TEST_DIST=1 $(PYTHON) -m pytest tests/packaging/test_dist.py
 
 # A Debian package, dist/flak_*.deb: on Debian 13, Ubuntu 24.04 or newer, after `sudo apt build-dep .`
@@ -59,6 +60,7 @@ deb:
 
 # Builds it in a Debian 13 of its own, installs it in another and traces there; minutes, and 3 GB under /tmp
 test-deb: setup
+	@tools/setup.sh debootstrap
 	$(SUDO) env FLAK_TEST_DEB=1 $(PYTHON) -m pytest tests/packaging/test_deb.py
 
 # dist/flak.pyz, FLAK in one file; LIBBPF="FILE …" puts a libbpf.so.1 in, one for each architecture

@@ -10,7 +10,7 @@ into CACHE/sources. CACHE is $XDG_CACHE_HOME/flak or ~/.cache/flak; nothing is w
 The library has a soname of its own, so that a program which also loads the system's libbpf gets both. It exports what
 FLAK calls and nothing else: the linker leaves out the rest, a third of it. The same inputs give the same bytes.
 
-Run as `python tools/build_libbpf.py`; tools/dist.py and tests/packaging/ call `build()` and `tool_python()`.
+Run as `python -m tools.build_libbpf`; tools/dist.py and tests/packaging/ call `build()` and `tool_python()`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from tools.debian import Mirror, Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flak"
@@ -178,14 +180,13 @@ def fetch(sources: Iterable[Source]) -> None:
 def _download(sources: Sequence[Source], folder: Path) -> None:
     """Have apt fetch tarballs, with lists and settings of its own: those of the machine stay as they are."""
     by_hand = f"put {', '.join(source.file for source in sources)} into {folder} by hand"
-    archive = _debian_archive()
-    if archive is None:
-        raise LibraryError(f"apt knows no Debian archive on this machine (`apt-get update` may help); else {by_hand}")
-    keys = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    option = f"[signed-by={keys}] " if keys.exists() else ""
+    try:
+        mirror = Mirror.of_host()
+    except Unavailable as error:
+        raise LibraryError(f"{error} (`apt-get update` may help); else {by_hand}") from None
     with tempfile.TemporaryDirectory() as scratch:
         suites = sorted({source.suite for source in sources})
-        lines = [f"deb-src {option}{archive} {suite} main\n" for suite in suites]
+        lines = [mirror.source(suite, "deb-src") + "\n" for suite in suites]
         Path(scratch, "sources.list").write_text("".join(lines))
         for name in ("lists/partial", "cache/archives/partial"):
             Path(scratch, name).mkdir(parents=True)
@@ -204,19 +205,6 @@ def _download(sources: Sequence[Source], folder: Path) -> None:
             _run([*apt, "source", "--download-only", "--tar-only", *packages], folder)
         except LibraryError as error:
             raise LibraryError(f"apt cannot fetch {', '.join(packages)}; {by_hand}\n{error}") from None
-
-
-def _debian_archive() -> str | None:
-    """Where this machine's apt gets Debian's main archive from."""
-    try:
-        lines = _run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)"]).splitlines()
-    except LibraryError:
-        return None
-    for line in lines:
-        origin, release, archive = (*line.rsplit(" ", 2), "", "")[:3]
-        if origin == "Debian" and "-" not in release:  # neither -security nor -updates
-            return archive
-    return None
 
 
 def _unpack(tarball: Path, folder: Path) -> None:

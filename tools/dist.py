@@ -1,7 +1,7 @@
-"""Makes what is published, in dist/: an sdist, and from it a wheel for each architecture; then checks them.
+"""Makes what is published, in dist/: an sdist, from it a wheel for each architecture, and one file for both.
 
-    checkout ─► flak_tracer-V.tar.gz ─┬─► flak_tracer-V-py3-none-manylinux2014_x86_64.whl
-    build_libbpf.py ─► libflak-bpf ───┴─► flak_tracer-V-py3-none-manylinux2014_aarch64.whl
+    checkout ─► flak_tracer-V.tar.gz ─┬─► flak_tracer-V-py3-none-manylinux2014_x86_64.whl ──┬─► flak.pyz
+    build_libbpf.py ─► libflak-bpf ───┴─► flak_tracer-V-py3-none-manylinux2014_aarch64.whl ─┘
 
 `make dist` runs it. A wheel that breaks a promise of docs/packaging.md is named and the status is 1; what each promise
 is stands in `check_wheel()`. The tools are those that build_libbpf.py pins, and readelf.
@@ -10,6 +10,7 @@ is stands in `check_wheel()`. The tools are those that build_libbpf.py pins, and
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -20,15 +21,17 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import build_libbpf
-from build_libbpf import ARCHITECTURES, GLIBC, ROOT, SONAME, LibraryError
+from tools import build_libbpf
+from tools.build_libbpf import ARCHITECTURES, GLIBC, ROOT, SONAME, LibraryError
 
-DIST = ROOT / "dist"
 LARGEST = 1_000_000
 """Bytes that a wheel may have."""
 
 NEEDED = {"libc.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 """What every glibc brings, and nothing else may be asked for."""
+
+OWN_PATH = re.compile(rb"(?<![\w.-])/(?:home|root|tmp|work|build)/[\w./-]+")
+"""A path of the machine that something was made on."""
 
 LICENCES = {"LICENSE", "LICENSES/BSD-2-Clause.txt", "LICENSES/GPL-2.0-only.txt"}
 LICENCES |= {f"LICENSES/bundled/{name}" for name in build_libbpf.LICENCES}
@@ -87,7 +90,7 @@ def check_wheel(wheel: Path, architecture: str) -> Iterator[str]:
         licences = {f"{info}/licenses/{name}" for name in LICENCES}
         yield from (f"{name} is missing" for name in sorted(licences - names))
         for name in sorted(name for name in names if name.endswith((".o", ".so.1"))):
-            for path in sorted(set(re.findall(rb"(?<![\w.-])/(?:home|root|tmp|work|build)/[\w./-]+", archive.read(name)))):
+            for path in sorted(set(OWN_PATH.findall(archive.read(name)))):
                 yield f"{name} has a path of the machine it was made on: {path.decode()}"
         if f"flak/_lib/{SONAME}" in names:
             yield from check_library(Path(archive.extract(f"flak/_lib/{SONAME}", folder)), architecture)
@@ -128,25 +131,47 @@ def _output(command: Sequence[str | Path]) -> str:
     return done.stdout + done.stderr
 
 
-def make_dist() -> Iterator[str]:
-    """Fill dist/ and print what is in it; yields what is wrong."""
+def make_dist(output: Path) -> Iterator[str]:
+    """Fill a folder and print what is in it; yields what is wrong. Whatever was in the folder is removed."""
     libraries = {architecture: build_libbpf.build(architecture) for architecture in ARCHITECTURES}
-    shutil.rmtree(DIST, ignore_errors=True)
-    sdist = make_sdist(DIST)
-    print(f"{sdist.stat().st_size:9,}  dist/{sdist.name}")
+    shutil.rmtree(output, ignore_errors=True)
+    sdist = make_sdist(output)
+    print(f"{sdist.stat().st_size:9,}  {sdist.name}")
+    wheels = {}
     for architecture, library in libraries.items():
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = make_wheel(unpack(sdist, Path(scratch)), DIST, library)
+            wheel = wheels[architecture] = make_wheel(unpack(sdist, Path(scratch)), output, library)
         glibc = ".".join(map(str, newest_glibc(library)))
         size = f"{library.stat().st_size:,}"
-        print(f"{wheel.stat().st_size:9,}  dist/{wheel.name}  (libbpf {size} bytes, glibc >= {glibc})")
+        print(f"{wheel.stat().st_size:9,}  {wheel.name}  (libbpf {size} bytes, glibc >= {glibc})")
         yield from (f"{wheel.name}: {problem}" for problem in check_wheel(wheel, architecture))
+    pyz = make_pyz(wheels, libraries, output)
+    print(f"{pyz.stat().st_size:9,}  {pyz.name}")
+
+
+def make_pyz(wheels: Mapping[str, Path], libraries: Mapping[str, Path], output: Path) -> Path:
+    """flak.pyz in `output`, with the library of every architecture."""
+    here = platform.machine()  # pip installs no wheel of another machine
+    others = [library for architecture, library in libraries.items() if architecture != here]
+    pyz = output / "flak.pyz"
+    tool = [
+        sys.executable,
+        str(ROOT / "tools/build_pyz.py"),
+        "--source",
+        str(wheels[here]),
+        str(pyz),
+        *map(str, others),
+    ]
+    done = subprocess.run(tool, env={"SOURCE_DATE_EPOCH": _epoch(), **os.environ}, capture_output=True, text=True)
+    if done.returncode:
+        raise LibraryError("\n".join((done.stdout + done.stderr).splitlines()[-5:]))
+    return pyz
 
 
 def main() -> int:
     """The command line."""
     try:
-        problems = list(make_dist())
+        problems = list(make_dist(ROOT / "dist"))
     except LibraryError as error:
         problems = [str(error)]
     for problem in problems:

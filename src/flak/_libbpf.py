@@ -75,6 +75,8 @@ _PROTOTYPES = {
 
 
 _IN_MEMORY = "libflak-bpf.so.1"
+_AT_SECURE = 23  # linux/auxvec.h
+_libc = ctypes.CDLL(None)
 
 
 def _from_archive() -> list[str]:
@@ -92,12 +94,18 @@ def _from_archive() -> list[str]:
         return []
 
 
+def _may_choose() -> bool:
+    """Whether the environment may name a library: not for root, nor where exec gave rights that the caller lacks
+    (AT_SECURE in getauxval(3): a Python with file capabilities)."""
+    return os.geteuid() != 0 and not _libc.getauxval(_AT_SECURE)
+
+
 def load() -> tuple[ctypes.CDLL, str]:
-    """libbpf and where it was found. `FLAK_LIBBPF` names another, but not for root, who does not trust the environment.
+    """libbpf and where it was found. `FLAK_LIBBPF` names another, where the environment may be trusted.
 
     Raises NotSupported when there is none, or only one before 1.0.
     """
-    override = os.environ.get("FLAK_LIBBPF") if os.geteuid() else None
+    override = os.environ.get("FLAK_LIBBPF") if _may_choose() else None
     bundled = Path(__file__).with_name("_lib") / "libflak-bpf.so.1"
     candidates = [override] if override else [str(bundled), *_from_archive(), "libbpf.so.1"]
     reasons = []
@@ -113,7 +121,8 @@ def load() -> tuple[ctypes.CDLL, str]:
                 raise NotSupported(f"{candidate} has no {name}: FLAK needs libbpf 1.0 or newer")
             function.restype, function.argtypes = result, arguments
         return library, f"memfd:{_IN_MEMORY}" if candidate.startswith("/proc/self/fd/") else candidate
-    hint = "install libbpf1 (Debian, Ubuntu) or libbpf (Fedora, RHEL), or name a libbpf.so.1 in FLAK_LIBBPF (not as root)"
+    hint = "install libbpf1 (Debian, Ubuntu) or libbpf (Fedora, RHEL)"
+    hint += ", or name a libbpf.so.1 in FLAK_LIBBPF" if _may_choose() else ""
     raise NotSupported(
         f"cannot load libbpf: {'; '.join(reasons)}",
         "correct FLAK_LIBBPF, or unset it to use the libbpf of the package or of the system" if override else hint,

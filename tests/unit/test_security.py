@@ -51,7 +51,7 @@ def test_nothing_runs_what_it_read() -> None:
         assert name not in FORBIDDEN | {"eval()", "exec()", "compile()", "__import__()"}, path
 
 
-def test_root_does_not_take_a_library_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_who_has_rights_takes_no_library_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     opened = []
 
     def open_library(name: str, **_: object) -> None:
@@ -60,9 +60,10 @@ def test_root_does_not_take_a_library_from_the_environment(monkeypatch: pytest.M
 
     monkeypatch.setenv("FLAK_LIBBPF", str(tmp_path / "evil.so"))
     monkeypatch.setattr(_libbpf.ctypes, "CDLL", open_library)
-    for uid, expected in ((0, False), (1000, True)):
+    for uid, secure, expected in ((0, 0, False), (1000, 0, True), (1000, 1, False)):
         opened.clear()
         monkeypatch.setattr(_libbpf.os, "geteuid", lambda uid=uid: uid)
+        monkeypatch.setattr(_libbpf._libc, "getauxval", lambda which, secure=secure: secure)
         with pytest.raises(flak.NotSupported):
             _libbpf.load()
         assert (str(tmp_path / "evil.so") in opened) is expected
