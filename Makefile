@@ -14,10 +14,11 @@ test: check
 	$(SUDO) env FLAK_REQUIRE_KERNEL=1 $(PYTHON) -m pytest -n 2 tests/unit
 	$(SUDO) env FLAK_REQUIRE_KERNEL=1 $(PYTHON) -m pytest tests/kernel tests/packaging
 
-# Guests with other kernels under QEMU's emulation: root, a Debian mirror, some 2 GB of ~/.cache and ten minutes.
-test-kernels: setup
+# Guests with other kernels under QEMU's emulation run the wheels of `make dist`: root, a Debian mirror, some 2 GB of
+# ~/.cache and a quarter of an hour.
+test-kernels: dist
 	@tools/setup.sh $(VM_PACKAGES)
-	$(SUDO) $(PYTHON) -m tests.vm --write
+	$(SUDO) $(PYTHON) -m tests.vm --wheels dist --write
 
 check: setup
 	$(PYTHON) -m ruff check

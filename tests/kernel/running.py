@@ -30,6 +30,12 @@ PATIENCE = int(os.environ.get("FLAK_TEST_PATIENCE", "1"))
 """How many times longer than usual a test waits for something: under emulation all is slow."""
 
 
+def flak_environment(**variables: str) -> dict[str, str]:
+    """The environment of a program that is to find this very flak, and what flak itself needs, with more variables."""
+    places = [str(Path(flak.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), **variables}
+
+
 class Workloads:
     """The programs of tests/workloads/, each compiled when first asked for, or those of a folder when there is no
     compiler.

@@ -37,6 +37,7 @@ from flak.events import Access, Exec, Exit, Fault, Folded, Fork, Open, Read
 from .conftest import Traced
 from .running import (
     Workloads,
+    flak_environment,
     is_blocked_in,
     lost_ranges,
     missing_numbers,
@@ -53,7 +54,7 @@ pytestmark = [
 ]
 
 FLAK = [sys.executable, "-m", "flak"]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+ENVIRONMENT = flak_environment()
 READ = {"x86_64": 0, "aarch64": 63}[os.uname().machine]
 BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 BPF_PROG_GET_FD_BY_ID = 13

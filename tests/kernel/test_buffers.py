@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import pytest
 
-import flak
 from flak.events import escape
 
-from .running import Workloads
+from .running import Workloads, flak_environment
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -46,7 +45,7 @@ def record(command: list[str], folder: Path, data: bytes) -> Outputs:
     """Records a command that is given data on stdin, with all that can be recorded."""
     path = folder / "run.flak"
     flak_command = [sys.executable, "-m", "flak"]
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     subprocess.run(
         [*flak_command, "record", "-q", "--all-files", "--on-loss", "fail", "-o", str(path), "--", *command],
         input=data, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=20,

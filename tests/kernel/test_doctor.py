@@ -20,6 +20,8 @@ import flak
 from flak import trial
 from flak.preflight import Finding
 
+from .running import flak_environment
+
 pytestmark = pytest.mark.kernel
 
 FLAK = [sys.executable, "-m", "flak"]
@@ -47,21 +49,19 @@ def only_where_tracing_works(privileged: dict[str, str]) -> None:
     """What is taken away must be the only thing that lacks."""
 
 
-def environment() -> dict[str, str]:
-    """Ours, with this very flak to be found."""
-    return {**os.environ, "PYTHONPATH": str(Path(flak.__file__).parents[1]), "COLUMNS": "80"}
-
-
 def launch(*words: str, through: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """Run flak through another program; skips where that is not there or not allowed."""
     if through and not shutil.which(through[0]):
         pytest.skip(f"{through[0]} is not installed")
     can = subprocess.run(
-        [*through, sys.executable, "-c", "import flak"], capture_output=True, text=True, env=environment()
+        [*through, sys.executable, "-c", "import flak"],
+        capture_output=True,
+        text=True,
+        env=flak_environment(COLUMNS="80"),
     )
     if can.returncode:
         pytest.skip(f"{through[0]} cannot run this Python here: {can.stderr.strip()[-200:]}")
-    return subprocess.run([*through, *FLAK, *words], capture_output=True, text=True, env=environment())
+    return subprocess.run([*through, *FLAK, *words], capture_output=True, text=True, env=flak_environment(COLUMNS="80"))
 
 
 def examined(through: Sequence[str] = ()) -> tuple[int, dict[str, Finding]]:
@@ -121,7 +121,7 @@ def test_a_program_that_hangs_is_ended_and_named(monkeypatch: pytest.MonkeyPatch
 
 def test_text_fits_80_columns_on_a_terminal() -> None:
     main, side = os.openpty()
-    with subprocess.Popen([*FLAK, "doctor"], stdout=side, env=environment()) as process:
+    with subprocess.Popen([*FLAK, "doctor"], stdout=side, env=flak_environment(COLUMNS="80")) as process:
         os.close(side)
         text = b""
         try:

@@ -18,7 +18,7 @@ import flak
 from flak.events import Access, Exec, Exit, Fault, Fork, Lost, Open, Read, Write
 
 from .conftest import Traced
-from .running import PAGE, Run, Workloads, count_by, trace_command, wait_until, write_pages
+from .running import PAGE, Run, Workloads, count_by, flak_environment, trace_command, wait_until, write_pages
 from .test_selection import Cast, Watching, assert_exact
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
@@ -321,7 +321,7 @@ def test_a_limit_on_events_is_no_loss_when_paths_are_chosen_too(cast: Cast) -> N
 def record(folder: Path, *options: str, command: list[str]) -> Run:
     """What a recording made by the command line says."""
     recording = folder.parent / "run.flak"
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     done = subprocess.run(
         [sys.executable, "-m", "flak", "record", "--quiet", "-o", recording, *options, "--", *command],
         capture_output=True,

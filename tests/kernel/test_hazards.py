@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-import flak
 from flak import bpf
 from flak.events import Access, Close, Open, Read
 
 from .conftest import Traced
+from .running import flak_environment
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+ENVIRONMENT = flak_environment()
 
 
 def test_hazard_03_a_path_that_changes_while_it_is_opened(traced: Traced, folder: Path) -> None:

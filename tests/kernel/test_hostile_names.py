@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import flak
 from flak.events import WORDS, escape
+
+from .running import flak_environment
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -153,7 +154,7 @@ class Said(NamedTuple):
 
 def run(*words: str, through: tuple[str, ...] = ()) -> Said:
     """Runs FLAK; both streams are UTF-8, whole lines, and printable."""
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     done = subprocess.run(
         [*through, sys.executable, "-m", "flak", *words], capture_output=True, env=environment, timeout=20
     )
@@ -337,7 +338,7 @@ def test_the_closing_table(scene: Scene, tmp_path: Path) -> None:
 
 def test_a_terminal_gets_colours_and_nothing_else(scene: Scene, recording: Path) -> None:
     controller, terminal = pty.openpty()
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1]), "COLUMNS": "100", "TERM": "xterm"}
+    environment = flak_environment(COLUMNS="100", TERM="xterm")
     environment.pop("NO_COLOR", None)
     command = [sys.executable, "-m", "flak", "dump", str(recording)]
     with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
@@ -372,7 +373,7 @@ def test_doctor_started_under_a_hostile_name(options: list[str]) -> None:
     doctor prints.
     """
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     can = [*nobody, sys.executable, "-c", "import flak"]
     if not shutil.which("setpriv") or subprocess.run(can, env=environment, capture_output=True).returncode:
         pytest.skip("no setpriv, or others may not run this Python")

@@ -30,7 +30,7 @@ import flak
 from flak.events import Access, Counters, Event, Lost
 
 from .fuse import SIZE, CannotMount, Fuse, mounted, unmount
-from .running import PAGE, Run, Running, Workloads, is_blocked_in, running, wait_until
+from .running import PAGE, Run, Running, Workloads, flak_environment, is_blocked_in, running, wait_until
 from .test_selection import own
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
@@ -633,7 +633,7 @@ def test_a_program_stopped_amid_a_read_is_told_when_it_goes_on_and_hangs_again(s
 
 
 def flak_command(*arguments: object) -> tuple[list[str], dict[str, str]]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     environment.pop("COLUMNS", None)
     return [sys.executable, "-m", "flak", *map(str, arguments)], environment
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-import flak
+from .running import flak_environment
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -118,7 +118,7 @@ def deep(tmp_path: Path) -> Path:
 
 def trace(stdout: int, command: Sequence[str], *options: str) -> subprocess.Popen[bytes]:
     """Starts `flak trace` with its lines and table on stdout."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(flak.__file__).parents[1]), "TERM": "xterm"}
+    environment = flak_environment(TERM="xterm")
     environment.pop("COLUMNS", None)
     flak_trace = [sys.executable, "-m", "flak", "trace", "-e", "read", "-o", "-", *options, "--", *command]
     pipe = subprocess.PIPE

@@ -26,7 +26,7 @@ from flak.events import Close, Dup, Exec, Exit, Fault, Lost, Mmap, Mremap, Munma
 
 from . import test_cgroups
 from .conftest import Traced
-from .running import PAGE, Workloads, running, trace_command, write_pages
+from .running import PAGE, Workloads, flak_environment, running, trace_command, write_pages
 from .test_cgroups import Grove, actor_in
 from .test_selection import Cast, assert_exact, joined, own
 
@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def flak_cli(*words: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     command = [sys.executable, "-m", "flak", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=20)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 import flak
 from flak.events import Access, Exec, Open, Read, Rename, Write
 
-from .running import trace_command
+from .running import flak_environment, trace_command
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -66,7 +65,7 @@ def command(tmp_path: Path) -> list[str]:
 
 def run(*words: str) -> str:
     """Runs FLAK; its stdout."""
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     done = subprocess.run(
         [sys.executable, "-m", "flak", *words], capture_output=True, env=environment, input=b"x", timeout=20
     )

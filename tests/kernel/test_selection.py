@@ -23,7 +23,7 @@ import flak
 from flak.errors import TargetError
 from flak.events import Counters, Event, Exec, Exit, Fork, Lost, Open, Read, escape
 
-from .running import Running, Workloads, running, write_pages
+from .running import Running, Workloads, flak_environment, running, write_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -741,7 +741,7 @@ def test_of_a_command_s_children_some_can_be_excluded(cast: Cast) -> None:
 
 
 def flak_trace(*words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(flak.__file__).parents[1])}
+    environment = flak_environment()
     return subprocess.run(
         [sys.executable, "-m", "flak", "trace", *words], capture_output=True, text=True, env=environment, timeout=20
     )

@@ -2,7 +2,8 @@
 
 import sys
 
-from .debian import Unavailable
+from tools.debian import Unavailable
+
 from .matrix import main
 
 if __name__ == "__main__":

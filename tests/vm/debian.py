@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tools.debian import Mirror, Unavailable, run
-
-__all__ = ["ROOT_SUITE", "SUITES", "Archive", "Mirror", "Unavailable", "run"]
+from tools.debian import Mirror, run
 
 SUITES = (
     "bullseye-security",

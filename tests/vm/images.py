@@ -16,7 +16,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .debian import ROOT_SUITE, Mirror, Unavailable, run
+from tools.debian import Mirror, Unavailable, run
+
+from .debian import ROOT_SUITE
 from .kernels import Kernel, module_bytes
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -27,7 +29,6 @@ PACKAGES = (
     "coreutils",
     "bash",
     "dash",
-    "libbpf1",
     "procps",
     "util-linux",
     "mount",

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .debian import Archive, Unavailable
+from tools.debian import Unavailable
+
+from .debian import Archive
 
 NEWEST = "newest"
 

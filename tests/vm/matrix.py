@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tools.debian import Mirror, Unavailable
+
 from . import images, kernels
-from .debian import Archive, Mirror, Unavailable
+from .debian import Archive
 from .guests import Guest, boot
 
 LIMIT = 600.0
@@ -131,17 +133,17 @@ def write_table(guests: Iterable[Guest], missing: Iterable[str], tests: Sequence
     for guest in guests:
         served, lost = guest.host.get("served", {}), guest.host.get("missing", {})
         skipped = len(guest.tests("skipped"))
-        tests = f"{len(guest.tests('passed'))} passed" + (f", {skipped} skipped" if skipped else "")
+        outcome = f"{len(guest.tests('passed'))} passed" + (f", {skipped} skipped" if skipped else "")
         if guest.tests("failed"):
-            tests = f"**{len(guest.tests('failed'))} failed**, {tests}"
+            outcome = f"**{len(guest.tests('failed'))} failed**, {outcome}"
         if guest.status is None:
-            tests = "**no end**"
+            outcome = "**no end**"
         cells = (
             guest.kernel.release,
             guest.architecture.machine + (f" {guest.variant}" if guest.variant else ""),
             served.get("page faults", "–"),
             served.get("io_uring", "–"),
-            tests,
+            outcome,
             guest.host.get("said", "").replace("\n", "<br>") or "; ".join(lost) or "–",
         )
         rows.append(f"| {' | '.join(cells)} |")
