@@ -10,3 +10,6 @@
 `python -m tests.vm` or `make test-kernels`. Needs root, a Debian mirror and QEMU, but no KVM. Guests have no network.
 What is downloaded and made once is kept in ~/.cache/flak/vm, or in the folder that FLAK_VM_CACHE names.
 """
+
+MARK = "@@"
+"""Begins a line that a guest reports: JSON, or EXIT=status at the end. Other lines are what pytest prints."""

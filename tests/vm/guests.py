@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import MARK
 from .images import Architecture
 from .kernels import Kernel
-
-MARK = "@@"
-"""Begins a line that is a report: JSON, or EXIT=status at the end. Other lines are what pytest prints."""
-
 
 LINES = 3
 """A refusal has at most as many: what cannot be done, why, and the remedy."""

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import flak
+from flak.session import Session
 
-from .guests import MARK
+from . import MARK
 
 TESTS = Path(__file__).parent.parent / "kernel"
 
@@ -36,14 +37,14 @@ class Reporter:
 
     def __init__(self) -> None:
         self.misses = 0  # of the traces of this module's tests
-        leave = flak.Session.__exit__
+        leave = Session.__exit__
 
-        def leave_and_count(session: flak.Session, *details: Any) -> Any:
+        def leave_and_count(session: Session, *details: Any) -> Any:
             result = leave(session, *details)
             self.misses += session.stats.recursion_misses
             return result
 
-        flak.Session.__exit__ = leave_and_count  # type: ignore[method-assign]
+        Session.__exit__ = leave_and_count  # type: ignore[method-assign]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
