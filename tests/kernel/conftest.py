@@ -98,16 +98,16 @@ def traced(privileged: dict[str, str], workloads: Workloads, tmp_path: Path) -> 
 
 
 class Together(Protocol):
-    """`together(workload, cases)`: see the fixture."""
+    """`together(cases)`: see the fixture."""
 
-    def __call__(self, name: str, cases: Iterable[Case], *, content: bytes | None = ...) -> Runs: ...
+    def __call__(self, cases: Iterable[Case], *, content: bytes | None = ...) -> Runs: ...
 
 
 Case = tuple[object, ...]
 
 
 class Runs(dict[Case, tuple[Run, Path]]):
-    """By their arguments: the runs of a workload, and the file that each had. Looked up, a run must have succeeded."""
+    """By case: its run, and the file that it had. Looked up, a run must have succeeded."""
 
     def __getitem__(self, case: Case) -> tuple[Run, Path]:
         run, file = super().__getitem__(case)
@@ -117,21 +117,29 @@ class Runs(dict[Case, tuple[Run, Path]]):
 
 @pytest.fixture(scope="module")
 def together(privileged: dict[str, str], workloads: Workloads, tmp_path_factory: pytest.TempPathFactory) -> Together:
-    """Runs a workload once for each case, which is its arguments, all in one trace.
+    """Runs a workload for each case, which is its name and its arguments, all in one trace.
 
-    FILE among the arguments becomes a file of the case's own. content: what is in it; None makes none.
+    FILE among the arguments becomes a file of the case's own. content: what is in it; None makes none. So does a
+    function, which makes it: it is called with the path.
     """
 
-    def run(name: str, cases: Iterable[Case], *, content: bytes | None = INDEXED) -> Runs:
+    def run(cases: Iterable[Case], *, content: bytes | None = INDEXED) -> Runs:
         cases = list(cases)
         folder = tmp_path_factory.mktemp("together")
         files = [folder / f"file-{number}" for number in range(len(cases))]
-        if content is not None:
-            for file in files:
+
+        def given(argument: object, file: Path) -> object:
+            if callable(argument):
+                argument(file)
+            elif argument is not FILE:
+                return argument
+            elif content is not None:
                 file.write_bytes(content)
+            return file
+
         commands = [
-            workloads.command(name, *(file if argument is FILE else argument for argument in arguments))
-            for file, arguments in zip(files, cases, strict=True)
+            workloads.command(str(name), *(given(argument, file) for argument in arguments))
+            for file, (name, *arguments) in zip(files, cases, strict=True)
         ]
         return Runs(zip(cases, zip(trace_commands(commands, folder), files, strict=True), strict=True))
 

@@ -56,20 +56,25 @@ WAYS = ["", "pgetevents", "single", "pgetevents single", "direct", "direct pgete
 FROM_MEMORY = ["memory", "direct memory"]
 
 
+def arguments(kind: str, depth: int, way: str) -> tuple[object, ...]:
+    """Of the workload, for this many iocbs on a file of their own."""
+    return ("aio", kind, FILE, COUNT, depth, *way.split())
+
+
 @pytest.fixture(scope="module")
 def transfers(together: Together) -> Runs:
     """Reads and writes at places that the program says, in a file of known content."""
     ways = [(kind, way) for kind in READS + WRITES for way in WAYS]
     ways += [(kind, way) for kind in ("pread", "pwrite") for way in FROM_MEMORY]
-    return together("aio", [(kind, FILE, COUNT, depth, *way.split()) for kind, way in ways for depth in DEPTHS])
+    return together([arguments(kind, depth, way) for kind, way in ways for depth in DEPTHS])
 
 
 @pytest.fixture(scope="module")
 def appends(together: Together) -> Runs:
     """Writes behind what is there, or not."""
     flags = [(flag, depth) for flag in ("append", "rwf_append") for depth in DEPTHS] + [("noappend", 1)]
-    cases = [(kind, FILE, COUNT, depth, flag) for kind in WRITES for flag, depth in flags]
-    return together("aio", cases, content=bytes(BEFORE))
+    cases = [arguments(kind, depth, flag) for kind in WRITES for flag, depth in flags]
+    return together(cases, content=bytes(BEFORE))
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -80,7 +85,7 @@ def test_each_iocb_is_seen_once_as_the_program_made_it(
 ) -> None:
     if "direct" in way:
         skip_without_direct(tmp_path)
-    run, indexed = transfers[kind, FILE, COUNT, depth, *way.split()]
+    run, indexed = transfers[arguments(kind, depth, way)]
     seen = aio(run)
     assert len(seen) == COUNT
     assert by_call(map(seen_as, seen), depth) == by_call(map(told, run.steps), depth)
@@ -103,7 +108,7 @@ def test_what_the_program_took_from_memory_has_no_result(
 ) -> None:
     if "direct" in way:
         skip_without_direct(tmp_path)
-    run, indexed = transfers[kind, FILE, COUNT, depth, *way.split()]
+    run, indexed = transfers[arguments(kind, depth, way)]
     assert_without_results(run, depth)
     assert len(aio(run)) == COUNT
     assert {e.path for e in aio(run)} == {str(indexed)}
@@ -125,7 +130,7 @@ def test_iocbs_that_nobody_takes_are_seen_without_a_result(traced: Traced, index
 @pytest.mark.parametrize("flag", ["append", "rwf_append"])
 @pytest.mark.parametrize("kind", WRITES)
 def test_an_append_is_marked_and_placed_nowhere(appends: Runs, kind: str, flag: str, depth: int) -> None:
-    run, target = appends[kind, FILE, COUNT, depth, flag]
+    run, target = appends[arguments(kind, depth, flag)]
     seen, content = aio(run), target.read_bytes()
     assert len(content) == BEFORE + COUNT * SIZE
     assert [(e.op, e.size_req, e.size_ret) for e in seen] == COUNT * [(kind, SIZE, SIZE)]
@@ -139,7 +144,7 @@ def test_an_append_is_marked_and_placed_nowhere(appends: Runs, kind: str, flag: 
 @pytest.mark.parametrize("kind", WRITES)
 def test_a_write_that_is_no_append_lands_where_it_was_asked_to(appends: Runs, kind: str) -> None:
     # One at a time: the order within a call means nothing.
-    run, target = appends[kind, FILE, COUNT, 1, "noappend"]
+    run, target = appends[arguments(kind, 1, "noappend")]
     skip_unknown_flag(run)
     seen, content = aio(run), target.read_bytes()
     assert [seen_as(e) for e in seen] == [told(s) for s in run.steps]

@@ -121,7 +121,7 @@ NO_APPENDS = ["noappend", "noappend async"]
 
 def arguments(kind: str, depth: int, options: str = "") -> tuple[object, ...]:
     """Of the workload, for this many requests on a file of their own."""
-    return (kind, FILE, COUNT, depth, *options.split())
+    return ("uring", kind, FILE, COUNT, depth, *options.split())
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ def transfers(together: Together) -> Runs:
     cases += [(kind, 16, "files") for kind in FIXED]
     cases += [(kind, depth, way) for kind in ("read", "write") for way in POLLED for depth in DEPTHS]
     cases += [(kind, 1, way) for kind in ("read", "readv") for way in HERE] + [("read", 16, way) for way in RACES]
-    return together("uring", [arguments(*case) for case in cases])
+    return together([arguments(*case) for case in cases])
 
 
 @pytest.fixture(scope="module")
 def writes(together: Together) -> Runs:
     """Writes to files that were not there."""
     cases = [(kind, depth, "") for kind in WRITES for depth in DEPTHS] + [(kind, 1, "here") for kind in WRITES[:2]]
-    return together("uring", [arguments(*case) for case in cases], content=None)
+    return together([arguments(*case) for case in cases], content=None)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def appends(together: Together) -> Runs:
     """Writes behind what is there, or not."""
     cases = [(kind, depth, way) for kind in WRITES[:3] for way in APPENDS for depth in DEPTHS]
     cases += [*ASKED_APPENDS, *(("write", 16, way) for way in NO_APPENDS)]
-    return together("uring", [arguments(*case) for case in cases], content=bytes(BEFORE))
+    return together([arguments(*case) for case in cases], content=bytes(BEFORE))
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

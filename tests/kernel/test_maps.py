@@ -11,13 +11,30 @@ import pytest
 
 from flak.events import Fault, Mmap, Mremap, Munmap
 
-from .conftest import Traced
+from .conftest import Runs, Together, Traced
 from .running import PAGE, Run, drop_from_cache, write_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("sees_faults")]
 
 PAGES = 257
 MREMAP_MAYMOVE_FIXED = 3
+
+
+def in_cache(path: Path) -> None:
+    write_pages(path, PAGES + 3)
+
+
+def on_disk(path: Path) -> None:
+    drop_from_cache(write_pages(path, PAGES + 3))
+
+
+COLD = ("maps", "read", on_disk, PAGES)
+
+
+@pytest.fixture(scope="module")
+def maps(together: Together) -> Runs:
+    variants = ["private", "window", "read", "shared", "write", "remap"]
+    return together([*(("maps", variant, in_cache, PAGES) for variant in variants), COLD])
 
 
 @pytest.fixture
@@ -36,8 +53,8 @@ def is_in_order(part: list[int], whole: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("variant", ["private", "window"])
-def test_each_store_to_a_private_map_faults_once_on_its_page(traced: Traced, mapped: Path, variant: str) -> None:
-    run = traced("maps", variant, mapped, PAGES)
+def test_each_store_to_a_private_map_faults_once_on_its_page(maps: Runs, variant: str) -> None:
+    run, mapped = maps["maps", variant, in_cache, PAGES]
     touch = run.step("touch")
     faults = run.on(mapped, Fault)
     assert len(faults) == PAGES == touch["minflt"] + touch["majflt"]
@@ -46,8 +63,8 @@ def test_each_store_to_a_private_map_faults_once_on_its_page(traced: Traced, map
 
 
 @pytest.mark.parametrize("variant", ["private", "window"])
-def test_a_fault_carries_the_address_that_was_touched(traced: Traced, mapped: Path, variant: str) -> None:
-    run = traced("maps", variant, mapped, PAGES)
+def test_a_fault_carries_the_address_that_was_touched(maps: Runs, variant: str) -> None:
+    run, mapped = maps["maps", variant, in_cache, PAGES]
     touch = run.step("touch")
     base, first = int(touch["addr"], 16), min(touch["order"])
     assert [int(e.addr, 16) // PAGE for e in run.on(mapped, Fault)] == [
@@ -56,10 +73,8 @@ def test_a_fault_carries_the_address_that_was_touched(traced: Traced, mapped: Pa
 
 
 @pytest.mark.parametrize(("variant", "is_write"), [("read", False), ("shared", True)])
-def test_a_shared_map_faults_as_often_as_the_kernel_accounts(
-    traced: Traced, mapped: Path, variant: str, is_write: bool
-) -> None:
-    run = traced("maps", variant, mapped, PAGES)
+def test_a_shared_map_faults_as_often_as_the_kernel_accounts(maps: Runs, variant: str, is_write: bool) -> None:
+    run, mapped = maps["maps", variant, in_cache, PAGES]
     touch = run.step("touch")
     faults = run.on(mapped, Fault)
     assert len(faults) == touch["minflt"] + touch["majflt"]
@@ -83,8 +98,8 @@ def test_faults_on_large_folios_are_as_many_as_the_kernel_accounts(
     assert is_in_order(pages_of(run.on(path, Fault)), touch["order"])
 
 
-def test_pages_that_did_not_fault_lie_in_the_window_of_one_that_did(traced: Traced, mapped: Path) -> None:
-    run = traced("maps", "read", mapped, PAGES)
+def test_pages_that_did_not_fault_lie_in_the_window_of_one_that_did(maps: Runs) -> None:
+    run, mapped = maps["maps", "read", in_cache, PAGES]
     faults = run.on(mapped, Fault)
     if any(e.page_count is None for e in faults):
         pytest.skip("this kernel does not tell how many pages a fault maps (mm_filemap_map_pages, Linux 6.12)")
@@ -95,9 +110,8 @@ def test_pages_that_did_not_fault_lie_in_the_window_of_one_that_did(traced: Trac
     assert covered.issuperset(run.step("touch")["order"])
 
 
-def test_pages_read_from_storage_are_major_faults(traced: Traced, mapped: Path) -> None:
-    drop_from_cache(mapped)
-    run = traced("maps", "read", mapped, PAGES)
+def test_pages_read_from_storage_are_major_faults(maps: Runs) -> None:
+    run, mapped = maps[COLD]
     touch = run.step("touch")
     faults = run.on(mapped, Fault)
     assert touch["majflt"] > 0, "the file was still in the page cache"
@@ -105,14 +119,15 @@ def test_pages_read_from_storage_are_major_faults(traced: Traced, mapped: Path) 
     assert len(faults) == touch["minflt"] + touch["majflt"]
 
 
-def test_faults_have_latency_and_no_sizes(traced: Traced, mapped: Path) -> None:
-    faults = traced("maps", "private", mapped, PAGES).on(mapped, Fault)
+def test_faults_have_latency_and_no_sizes(maps: Runs) -> None:
+    run, mapped = maps["maps", "private", in_cache, PAGES]
+    faults = run.on(mapped, Fault)
     assert {(e.size_req, e.size_ret, e.fd, e.via) for e in faults} == {(None, None, None, "fault")}
     assert all(e.latency_ns > 0 for e in faults)
 
 
-def test_writing_from_a_map_faults_in_the_kernel(traced: Traced, mapped: Path) -> None:
-    run = traced("maps", "write", mapped, PAGES)
+def test_writing_from_a_map_faults_in_the_kernel(maps: Runs) -> None:
+    run, mapped = maps["maps", "write", in_cache, PAGES]
     touch = run.step("touch")
     faults = run.on(mapped, Fault)
     assert len(faults) == touch["minflt"] + touch["majflt"] > 0
@@ -120,8 +135,9 @@ def test_writing_from_a_map_faults_in_the_kernel(traced: Traced, mapped: Path) -
     assert pages_of(faults) == sorted(pages_of(faults))
 
 
-def test_pages_touched_by_the_program_itself_are_not_kernel_faults(traced: Traced, mapped: Path) -> None:
-    assert {e.marks for e in traced("maps", "private", mapped, PAGES).on(mapped, Fault)} == {()}
+def test_pages_touched_by_the_program_itself_are_not_kernel_faults(maps: Runs) -> None:
+    run, mapped = maps["maps", "private", in_cache, PAGES]
+    assert {e.marks for e in run.on(mapped, Fault)} == {()}
 
 
 def test_populated_pages_do_not_fault_and_are_counted_as_not_decoded(traced: Traced, mapped: Path) -> None:
@@ -130,8 +146,8 @@ def test_populated_pages_do_not_fault_and_are_counted_as_not_decoded(traced: Tra
     assert sum(run.stats.not_decoded.values()) > 0
 
 
-def test_an_mmap_carries_where_what_and_how(traced: Traced, mapped: Path) -> None:
-    run = traced("maps", "window", mapped, PAGES)
+def test_an_mmap_carries_where_what_and_how(maps: Runs) -> None:
+    run, mapped = maps["maps", "window", in_cache, PAGES]
     (made,) = run.on(mapped, Mmap)
     assert (made.file_offset, made.size_req, made.errno) == (2 * PAGE, PAGES * PAGE, None)
     assert made.addr == run.step("touch")["addr"]
@@ -144,21 +160,22 @@ def remapped(run: Run) -> tuple[int, int]:
     return int(step["old_addr"], 16), int(step["addr"], 16)
 
 
-def test_faults_before_and_after_a_move_name_the_same_file(traced: Traced, mapped: Path) -> None:
-    faults = traced("maps", "remap", mapped, PAGES).on(mapped, Fault)
+def test_faults_before_and_after_a_move_name_the_same_file(maps: Runs) -> None:
+    run, mapped = maps["maps", "remap", in_cache, PAGES]
+    faults = run.on(mapped, Fault)
     assert pages_of(faults) == [5, 0, 3, 12, 7, 9, 8, 11]
 
 
-def test_a_moved_map_is_seen_with_both_addresses(traced: Traced, mapped: Path) -> None:
-    run = traced("maps", "remap", mapped, PAGES)
+def test_a_moved_map_is_seen_with_both_addresses(maps: Runs) -> None:
+    run, mapped = maps["maps", "remap", in_cache, PAGES]
     old, new = remapped(run)
     (moved,) = run.on(mapped, Mremap)
     assert (int(moved.addr, 16), moved.operands.old_addr) == (new, old)
     assert (moved.size_req, moved.file_offset, moved.map_flags) == (13 * PAGE, 0, MREMAP_MAYMOVE_FIXED)
 
 
-def test_parts_of_a_map_are_unmapped_with_their_place_in_the_file(traced: Traced, mapped: Path) -> None:
-    run = traced("maps", "remap", mapped, PAGES)
+def test_parts_of_a_map_are_unmapped_with_their_place_in_the_file(maps: Runs) -> None:
+    run, mapped = maps["maps", "remap", in_cache, PAGES]
     _, base = remapped(run)
     assert [(int(e.addr, 16) - base, e.file_offset, e.size_req) for e in run.on(mapped, Munmap)] == [
         (6 * PAGE, 6 * PAGE, PAGE),

@@ -11,7 +11,7 @@ import pytest
 
 from flak.events import Read, Seek, Write
 
-from .conftest import Traced
+from .conftest import FILE, Runs, Together, Traced
 from .running import by_tid, trace_command
 
 pytestmark = pytest.mark.kernel
@@ -19,11 +19,17 @@ pytestmark = pytest.mark.kernel
 BEFORE, SIZE, CALLS = 37, 101, 19
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    path = tmp_path / "log"
+def log(path: Path) -> None:
     path.write_bytes(bytes(BEFORE))
-    return path
+
+
+APPENDS = ["write", "pwrite64", "pwritev2", "pwritev2-here", "race"]
+SEEKS, DOUBLED, INHERITED = ("lseek", FILE), ("dups", "all", FILE), ("dups", "fork", FILE)
+
+
+@pytest.fixture(scope="module")
+def runs(together: Together) -> Runs:
+    return together([*(("append", variant, log) for variant in APPENDS), SEEKS, DOUBLED, INHERITED])
 
 
 @pytest.mark.parametrize(
@@ -36,25 +42,26 @@ def log(tmp_path: Path) -> Path:
     ],
 )
 def test_an_append_lands_at_the_end_wherever_the_program_asked(
-    traced: Traced, log: Path, variant: str, op: str, arguments: list[int | None]
+    runs: Runs, variant: str, op: str, arguments: list[int | None]
 ) -> None:
-    seen = traced("append", variant, log).on(log, Write)
+    run, file = runs["append", variant, log]
+    seen = run.on(file, Write)
     assert [e.op for e in seen] == CALLS * [op]
     assert [e.file_offset for e in seen] == [BEFORE + SIZE * i for i in range(CALLS)]
     assert [e.arg_offset for e in seen] == arguments
     assert {e.marks for e in seen} == {("offset_from_size",)}
 
 
-def test_appends_of_two_processes_at_once_do_not_overlap(traced: Traced, log: Path) -> None:
-    seen = traced("append", "race", log).on(log, Write)
+def test_appends_of_two_processes_at_once_do_not_overlap(runs: Runs) -> None:
+    run, file = runs["append", "race", log]
+    seen = run.on(file, Write)
     assert len(seen) == 2 * 1009
     assert len({e.pid for e in seen}) == 2
     assert sorted(e.file_offset for e in seen) == [BEFORE + SIZE * i for i in range(2 * 1009)]
 
 
-def test_a_seek_carries_argument_whence_and_new_position(traced: Traced, tmp_path: Path) -> None:
-    path = tmp_path / "sparse"
-    run = traced("lseek", path)
+def test_a_seek_carries_argument_whence_and_new_position(runs: Runs) -> None:
+    run, path = runs[SEEKS]
     steps = [s for s in run.steps if s["op"] == "lseek"]
     seen = run.on(path, Seek)
     assert len(seen) == 7
@@ -67,21 +74,23 @@ def test_a_seek_carries_argument_whence_and_new_position(traced: Traced, tmp_pat
     assert [e.file_offset for e in seen[:5]] == [101, 158, (1 << 20) + 4096 - 10, 1 << 20, 4096]
 
 
-def test_a_read_after_a_seek_is_where_the_seek_led(traced: Traced, tmp_path: Path) -> None:
-    path = tmp_path / "sparse"
-    seen = traced("lseek", path).on(path, Read)
+def test_a_read_after_a_seek_is_where_the_seek_led(runs: Runs) -> None:
+    run, path = runs[SEEKS]
+    seen = run.on(path, Read)
     assert [(e.file_offset, e.size_ret) for e in seen] == [
         (101, 7), (158, 7), ((1 << 20) + 4096 - 10, 7), (1 << 20, 7), (4096, 7),
     ]  # fmt: skip
 
 
-def test_copies_of_a_descriptor_share_its_position(traced: Traced, indexed: Path) -> None:
-    seen = traced("dups", "all", indexed).on(indexed, Read)
+def test_copies_of_a_descriptor_share_its_position(runs: Runs) -> None:
+    run, indexed = runs[DOUBLED]
+    seen = run.on(indexed, Read)
     assert [e.file_offset for e in seen] == [7 * i for i in range(17)]
 
 
-def test_parent_and_child_share_the_position_of_an_inherited_descriptor(traced: Traced, indexed: Path) -> None:
-    seen = traced("dups", "fork", indexed).on(indexed, Read)
+def test_parent_and_child_share_the_position_of_an_inherited_descriptor(runs: Runs) -> None:
+    run, indexed = runs[INHERITED]
+    seen = run.on(indexed, Read)
     assert [e.file_offset for e in seen] == [7 * i for i in range(10)]
     parent, child = seen[0].pid, seen[2].pid
     assert [e.pid for e in seen] == 2 * [parent] + 5 * [child] + 3 * [parent]

@@ -9,13 +9,20 @@ import pytest
 
 from flak.events import Exec, Exit, Fork, Read
 
-from .conftest import Traced
+from .conftest import FILE, Runs, Together, Traced
 from .running import Run, by_tid, count_by
 
 pytestmark = pytest.mark.kernel
 
 CHILDREN = [5, 7, 11]
 PARENT = 13
+THREADS, EXEC = ("threads", "own", FILE, 5, 997), ("threads", "exec", FILE, 1, 97)
+
+
+@pytest.fixture(scope="module")
+def runs(together: Together) -> Runs:
+    variants = ["fork", "vfork", "posix_spawn", "tree"]
+    return together([*(("spawn", variant, FILE) for variant in variants), THREADS, EXEC])
 
 
 def steps_by_pid(run: Run) -> Counter[int]:
@@ -23,8 +30,8 @@ def steps_by_pid(run: Run) -> Counter[int]:
 
 
 @pytest.mark.parametrize("variant", ["fork", "vfork", "posix_spawn"])
-def test_children_are_followed_from_their_first_access(traced: Traced, indexed: Path, variant: str) -> None:
-    run = traced("spawn", variant, indexed)
+def test_children_are_followed_from_their_first_access(runs: Runs, variant: str) -> None:
+    run, indexed = runs["spawn", variant, FILE]
     seen = run.on(indexed, Read)
     assert sorted(count_by(seen, "pid").values()) == sorted([*CHILDREN, PARENT])
     assert count_by(seen, "pid") == steps_by_pid(run)
@@ -49,8 +56,8 @@ def test_an_exec_names_the_program_and_what_it_was_called(traced: Traced, indexe
     assert Path(executed.argv0).name == "spawn"
 
 
-def test_a_tree_three_levels_deep_is_followed_whole(traced: Traced, indexed: Path) -> None:
-    run = traced("spawn", "tree", indexed)
+def test_a_tree_three_levels_deep_is_followed_whole(runs: Runs) -> None:
+    run, indexed = runs["spawn", "tree", FILE]
     seen = run.on(indexed, Read)
     assert len(seen) == 129
     assert count_by(seen, "pid") == steps_by_pid(run)
@@ -63,8 +70,8 @@ def test_children_are_left_out_on_request(traced: Traced, indexed: Path) -> None
     assert len({e.pid for e in seen}) == 1
 
 
-def test_each_thread_has_its_own_accesses(traced: Traced, indexed: Path) -> None:
-    run = traced("threads", "own", indexed, 5, 997)
+def test_each_thread_has_its_own_accesses(runs: Runs) -> None:
+    run, indexed = runs[THREADS]
     threads = by_tid(run.on(indexed, Read))
     assert set(threads) == {s["tid"] for s in run.steps}
     assert [len(accesses) for accesses in threads.values()] == 5 * [997]
@@ -96,8 +103,8 @@ def test_threads_that_end_in_any_order_leave_one_end_of_the_process(traced: Trac
     assert exits[-1].is_last
 
 
-def test_an_exec_from_another_thread_keeps_the_process_traced(traced: Traced, indexed: Path) -> None:
-    run = traced("threads", "exec", indexed, 1, 97)
+def test_an_exec_from_another_thread_keeps_the_process_traced(runs: Runs) -> None:
+    run, indexed = runs[EXEC]
     seen = run.on(indexed, Read)
     assert len(seen) == 2 * 97
     before, after = seen[0], seen[-1]

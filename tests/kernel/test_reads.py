@@ -10,7 +10,7 @@ import pytest
 
 from flak.events import Read, Write
 
-from .conftest import Traced
+from .conftest import FILE, Runs, Together, Traced
 from .running import outcome
 
 pytestmark = pytest.mark.kernel
@@ -19,16 +19,25 @@ READS = ["read", "readv", "pread64", "preadv", "preadv2", "preadv2-here"]
 WRITES = ["write", "writev", "pwrite64", "pwritev", "pwritev2", "pwritev2-here"]
 
 
+DATA = bytes(23 * 4099)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "data"
-    path.write_bytes(bytes(23 * 4099))
+    path.write_bytes(DATA)
     return path
 
 
+@pytest.fixture(scope="module")
+def calls(together: Together) -> Runs:
+    """Every variant on a file of its own."""
+    return together([("rw", variant, FILE) for variant in (*READS, *WRITES, "fail")], content=DATA)
+
+
 @pytest.mark.parametrize("variant", READS + WRITES)
-def test_each_of_23_calls_is_seen_once_with_offset_size_and_result(traced: Traced, data: Path, variant: str) -> None:
-    run = traced("rw", variant, data)
+def test_each_of_23_calls_is_seen_once_with_offset_size_and_result(calls: Runs, variant: str) -> None:
+    run, data = calls["rw", variant, FILE]
     seen = run.on(data, Read, Write)
     assert len(seen) == 23
     assert [(e.op, e.pid, e.tid, e.fd, e.file_offset, e.size_req, e.size_ret) for e in seen] == [
@@ -37,12 +46,14 @@ def test_each_of_23_calls_is_seen_once_with_offset_size_and_result(traced: Trace
     assert {e.is_write for e in seen} == {variant in WRITES}
 
 
-def test_marks_of_a_plain_read_are_empty(traced: Traced, data: Path) -> None:
-    assert {e.marks for e in traced("rw", "read", data).on(data, Read)} == {()}
+def test_marks_of_a_plain_read_are_empty(calls: Runs) -> None:
+    run, data = calls["rw", "read", FILE]
+    assert {e.marks for e in run.on(data, Read)} == {()}
 
 
-def test_calls_of_a_thread_follow_each_other_in_time(traced: Traced, data: Path) -> None:
-    seen = traced("rw", "pread64", data).on(data, Read)
+def test_calls_of_a_thread_follow_each_other_in_time(calls: Runs) -> None:
+    run, data = calls["rw", "pread64", FILE]
+    seen = run.on(data, Read)
     assert all(e.latency_ns > 0 for e in seen)
     assert all(a.ts_ns + a.latency_ns <= b.ts_ns for a, b in pairwise(seen))
 
@@ -57,8 +68,8 @@ def test_reads_at_the_end_of_a_file_return_less_than_asked(traced: Traced, tmp_p
     assert {e.size_req for e in seen} == {4099}
 
 
-def test_calls_that_fail_carry_their_errno_and_no_result(traced: Traced, data: Path) -> None:
-    run = traced("rw", "fail", data)
+def test_calls_that_fail_carry_their_errno_and_no_result(calls: Runs) -> None:
+    run, data = calls["rw", "fail", FILE]
     seen = [e for e in run.of(Read, Write) if e.errno]
     assert [(e.op, e.fd, e.errno) for e in seen] == [
         (s["op"], s["fd"], errno.errorcode[-s["result"]]) for s in run.steps
