@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,41 +10,42 @@ from flak import probes
 from flak.errors import FlakError
 from flak.events import Fault
 
-from .conftest import Traced
-from .running import PAGE, Run, write_pages
+from .conftest import Runs, Together
+from .running import PAGE, write_pages
 
 pytestmark = [pytest.mark.kernel]
 
 PAGES = 257
+VARIANTS = ["private", "window", "read", "shared"]
 
 
-@pytest.fixture(params=probes.FAULTS, ids=lambda way: way.name)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> probes.Alternative:
-    """The only way there is in this test."""
+def mapped(path: Path) -> None:
+    write_pages(path, PAGES + 3)
+
+
+@pytest.fixture(scope="module", params=probes.FAULTS, ids=lambda way: way.name)
+def maps(request: pytest.FixtureRequest, together: Together) -> Runs:
+    """Runs of tests/workloads/maps.c in one trace that sees faults in one way alone; a skip says why the kernel has it
+    not.
+    """
     way: probes.Alternative = request.param
-    monkeypatch.setattr(probes, "FAULTS", (way,))
-    return way
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "FAULTS", (way,))
+        try:
+            runs = together([("maps", variant, mapped, PAGES) for variant in VARIANTS])
+        except FlakError as error:
+            pytest.skip(f"{way.name}: {error.message.splitlines()[0]}")
+    (reason,) = {run.missing.get("page faults") for run, _ in runs.values()}
+    if reason:
+        pytest.skip(f"{way.name}: {reason}")
+    return runs
 
 
-def run_in(way: probes.Alternative, traced: Traced, *args: object, **options: Any) -> Run:
-    """A run of tests/workloads/maps.c whose faults were seen in that way; a skip says why the kernel has it not."""
-    try:
-        run = traced("maps", *args, **options)
-    except FlakError as error:
-        pytest.skip(f"{way.name}: {error.message.splitlines()[0]}")
-    if "page faults" in run.missing:
-        pytest.skip(f"{way.name}: {run.missing['page faults']}")
-    return run
-
-
-@pytest.mark.parametrize("variant", ["private", "window", "read", "shared"])
-def test_faults_are_those_that_the_kernel_accounts(
-    way: probes.Alternative, traced: Traced, tmp_path: Path, variant: str
-) -> None:
-    mapped = write_pages(tmp_path / "mapped", PAGES + 3)
-    run = run_in(way, traced, variant, mapped, PAGES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_faults_are_those_that_the_kernel_accounts(maps: Runs, variant: str) -> None:
+    run, file = maps["maps", variant, mapped, PAGES]
     touch = run.step("touch")
-    faults = run.on(mapped, Fault)
+    faults = run.on(file, Fault)
     assert len(faults) == touch["minflt"] + touch["majflt"]
     assert {e.is_write for e in faults} == {variant != "read"}
     base = int(touch["addr"], 16) // PAGE
