@@ -19,8 +19,8 @@ import flak
 from flak.events import Access, Exec, Exit, Fork, Lost, Read
 from flak.tracefile import Writer
 
-from .conftest import Traced
-from .running import Workloads, missing_numbers
+from .conftest import INDEXED, Traced
+from .running import Run, Workloads, missing_numbers, trace_command
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
 
@@ -37,12 +37,19 @@ def test_nothing_is_lost_normally(traced: Traced, indexed: Path) -> None:
     assert run.of(Lost) == []
 
 
-def test_every_event_of_the_stream_is_counted_once(traced: Traced, indexed: Path) -> None:
-    run = traced("spawn", "tree", indexed, all_files=True)
-    stats = run.stats
-    accesses, process_events = len(run.of(Access)), len(run.of(Fork, Exec, Exit))
-    assert accesses + process_events == len(run.events)
-    assert stats.matched == stats.submitted == stats.received == stats.written == len(run.events)
+@pytest.fixture(scope="module")
+def everything(privileged: dict[str, str], workloads: Workloads, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All that several processes do, with pipes and devices."""
+    folder = tmp_path_factory.mktemp("everything")
+    (folder / "indexed").write_bytes(INDEXED)
+    return trace_command(workloads.command("spawn", "vfork", folder / "indexed"), folder, all_files=True)
+
+
+def test_every_event_of_the_stream_is_counted_once(everything: Run) -> None:
+    stats, events = everything.stats, everything.events
+    accesses, process_events = len(everything.of(Access)), len(everything.of(Fork, Exec, Exit))
+    assert accesses + process_events == len(events)
+    assert stats.matched == stats.submitted == stats.received == stats.written == len(events)
     assert stats.is_exact
 
 
@@ -53,11 +60,10 @@ def test_what_is_filtered_is_counted(traced: Traced, indexed: Path) -> None:
     assert run.stats.written == len(run.events)
 
 
-def test_numbers_of_each_cpu_have_no_gap(traced: Traced, indexed: Path) -> None:
-    run = traced("spawn", "vfork", indexed, all_files=True)
-    assert {"openat", "read", "pread64", "close", "mmap"} <= {e.op for e in run.of(Access)}
-    assert missing_numbers((e.cpu, e.seq) for e in run.of(Access)) == {}
-    assert missing_numbers((e.cpu, e.seq) for e in run.of(Fork, Exec, Exit)) == {}
+def test_numbers_of_each_cpu_have_no_gap(everything: Run) -> None:
+    assert {"openat", "read", "pread64", "close", "mmap"} <= {e.op for e in everything.of(Access)}
+    assert missing_numbers((e.cpu, e.seq) for e in everything.of(Access)) == {}
+    assert missing_numbers((e.cpu, e.seq) for e in everything.of(Fork, Exec, Exit)) == {}
 
 
 def test_many_threads_are_counted_each(traced: Traced, indexed: Path) -> None:

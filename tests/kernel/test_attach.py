@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,6 +19,7 @@ from flak import probes
 from flak.errors import TargetError
 from flak.events import Access, Exit, Fault, Mmap, Open, Read
 
+from .conftest import INDEXED
 from .running import PAGE, Workloads, running, wait_until, write_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
@@ -53,34 +54,45 @@ def mapped(tmp_path: Path) -> Path:
     return write_pages(tmp_path / "mapped", 13)
 
 
-@pytest.fixture
-def went(workloads: Workloads, indexed: Path, mapped: Path) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Events and steps of a program that was joined after it had opened and mapped its files."""
+class Went(NamedTuple):
+    """What came of a program that was joined after it had opened and mapped its files."""
+
+    indexed: Path
+    mapped: Path
+    events: list[Any]
+    steps: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def went(workloads: Workloads, tmp_path_factory: pytest.TempPathFactory) -> Went:
+    folder = tmp_path_factory.mktemp("went")
+    indexed, mapped = folder / "indexed", write_pages(folder / "mapped", 13)
+    indexed.write_bytes(INDEXED)
     with running(workloads.command("waiter", "go", indexed, mapped)) as program:
         with flak.trace(pid=program.pid) as session:
             program.process.send_signal(signal.SIGUSR1)
             events = list(session)
         assert session.stats.is_exact
-        return events, program.finish()
+        return Went(indexed, mapped, events, program.finish())
 
 
-def test_every_read_after_joining_is_seen_at_its_offset(went: Any, indexed: Path) -> None:
-    events, steps = went
+def test_every_read_after_joining_is_seen_at_its_offset(went: Went) -> None:
+    indexed, _, events, steps = went
     seen = [e for e in events if isinstance(e, Read) and e.path == str(indexed)]
     assert [(e.file_offset, e.size_ret) for e in seen] == [(s["offset"], 7) for s in steps if s["op"] == "read"]
     assert len(seen) == 13
 
 
 @pytest.mark.usefixtures("sees_faults")
-def test_every_page_touched_after_joining_is_seen(went: Any, mapped: Path) -> None:
-    events, steps = went
+def test_every_page_touched_after_joining_is_seen(went: Went) -> None:
+    _, mapped, events, steps = went
     seen = [e for e in events if isinstance(e, Fault) and e.path == str(mapped)]
     assert [e.file_offset for e in seen] == [s["offset"] for s in steps if s["op"] == "touch"]
     assert len(seen) == 11
 
 
-def test_files_that_were_open_already_are_listed_with_their_position(went: Any, indexed: Path) -> None:
-    events, steps = went
+def test_files_that_were_open_already_are_listed_with_their_position(went: Went) -> None:
+    indexed, _, events, steps = went
     (listed,) = (e for e in events if isinstance(e, Open) and e.path == str(indexed))
     assert "attached" in listed.marks
     assert (listed.new_fd, listed.file_offset) == (steps[0]["fd"], 2 * 7)
@@ -97,16 +109,15 @@ def test_what_was_there_already_is_listed_only_where_asked_for(
     assert {event.op for event in events} <= {"read", "counters"}
 
 
-def test_maps_that_were_there_already_are_listed(went: Any, mapped: Path) -> None:
-    events, _ = went
+def test_maps_that_were_there_already_are_listed(went: Went) -> None:
+    _, mapped, events, _ = went
     (listed,) = (e for e in events if isinstance(e, Mmap) and e.path == str(mapped))
     assert "attached" in listed.marks
     assert (listed.file_offset, listed.size_req) == (0, 12 * PAGE)
 
 
-def test_paths_are_whole_from_the_first_event(went: Any) -> None:
-    events, _ = went
-    paths = [e.path for e in events if isinstance(e, Access) and e.kind in ("file", "dir")]
+def test_paths_are_whole_from_the_first_event(went: Went) -> None:
+    paths = [e.path for e in went.events if isinstance(e, Access) and e.kind in ("file", "dir")]
     assert paths
     assert all(path.startswith("/") for path in paths)
 
