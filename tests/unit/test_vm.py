@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm import kernels
+from tests.vm import inside, kernels, matrix
 from tests.vm.guests import Guest, _reports
 from tests.vm.images import ARCHITECTURES, wheel_for
 
@@ -71,6 +71,39 @@ def test_a_guest_that_said_nothing_tested_nothing_or_refused_unasked_has_failed(
 ) -> None:
     failure = guest.failure()
     assert failure is None if expected is None else failure and expected in failure
+
+
+def test_every_file_that_a_variant_names_has_tests_in_the_subset() -> None:
+    every = inside.subset(())
+    for variants in matrix.VARIANTS.values():
+        for modules in variants.values():
+            chosen = inside.subset(modules)
+            assert {test.partition("::")[0] for test in chosen} == set(modules or (t.partition("::")[0] for t in every))
+            assert set(chosen) <= set(every)
+
+
+def test_a_guest_that_takes_longer_starts_first() -> None:
+    kernel = {
+        release: kernels.Kernel(release, f"{release}.1-cloud", Path("vmlinuz"), ())
+        for release in ("5.10", "6.12", "7.3")
+    }
+    amd64, arm64 = ARCHITECTURES["amd64"], ARCHITECTURES["arm64"]
+    guests = [
+        Guest(amd64, kernel["5.10"], refusal="too old"),
+        Guest(amd64, kernel["6.12"]),
+        Guest(amd64, kernel["6.12"], "lockdown=integrity", modules=("test_reads.py",)),
+        Guest(amd64, kernel["7.3"]),
+        Guest(arm64, kernel["6.12"]),
+        Guest(arm64, kernel["7.3"]),
+    ]
+    assert [guest.name for guest in sorted(guests, key=matrix.slowness, reverse=True)] == [
+        "7.3 aarch64",
+        "6.12 aarch64",
+        "7.3 x86_64",
+        "6.12 x86_64",
+        "6.12 x86_64, lockdown=integrity",
+        "5.10 x86_64",
+    ]
 
 
 def test_reports_are_told_from_what_else_is_printed() -> None:

@@ -26,6 +26,8 @@ class Guest:
     kernel: Kernel
     variant: str = ""
     """Words for the kernel's command line."""
+    modules: tuple[str, ...] = ()
+    """Files of tests/kernel/: of the subset only their tests run. None means all."""
     refusal: str = ""
     """What FLAK is to say where it cannot trace: that it says so in one line is what is tested there."""
     status: int | None = None
@@ -69,7 +71,7 @@ def boot(guest: Guest, initramfs: Path, disks: Sequence[Path], arguments: Sequen
     output, console = initramfs.with_name("output"), initramfs.with_name("console")
     output.touch()
     console.touch()
-    command_line = f"loglevel=4 panic=-1 {guest.variant} inside={','.join(arguments)}"
+    command_line = f"loglevel=4 panic=-1 {guest.variant} inside={','.join(arguments)} modules={','.join(guest.modules)}"
     if guest.architecture.machine == "x86_64":
         machine = ["qemu-system-x86_64", "-cpu", "max", "-serial", f"file:{console}", "-serial", f"file:{output}"]
         command_line = f"console=ttyS0 {command_line}"

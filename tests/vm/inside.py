@@ -1,6 +1,7 @@
 """What runs in a guest, in one Python process: says what FLAK has there, then runs tests and reports each.
 
-The kernel's command line has the arguments of pytest: inside=TEST,TEST
+The kernel's command line has the arguments of pytest, inside=TEST,TEST, or of the subset all tests, or those of some
+files: modules=FILE,FILE
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.misses = 0  # of the traces of this module's tests
+        self.fixtures_s = 0.0  # what those of this test took: a module's first test waits for its trace
         leave = Session.__exit__
 
         def leave_and_count(session: Session, *details: Any) -> Any:
@@ -47,7 +50,14 @@ class Reporter:
         Session.__exit__ = leave_and_count  # type: ignore[method-assign]
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Any:
+        return (yield from self._skip_what_was_missed())
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
+        return (yield from self._skip_what_was_missed())
+
+    def _skip_what_was_missed(self) -> Any:
         try:
             return (yield)
         except AssertionError:
@@ -62,10 +72,13 @@ class Reporter:
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "setup":
+            self.fixtures_s = report.duration
         if report.when == "call" or report.outcome != "passed":
+            seconds = report.duration + (self.fixtures_s if report.when == "call" else 0)
             reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
             name = report.nodeid.rpartition("kernel/")[2]
-            tell({"test": name, "outcome": report.outcome, "seconds": round(report.duration, 2), "reason": reason})
+            tell({"test": name, "outcome": report.outcome, "seconds": round(seconds, 2), "reason": reason})
 
 
 def tell(report: dict[str, object]) -> None:
@@ -92,6 +105,16 @@ def describe() -> dict[str, object]:
     return {**report, "seconds": seconds, "served": session.served, "missing": session.missing}
 
 
+def subset(modules: Sequence[str]) -> list[str]:
+    """The tests of the subset, of some files only where any are named."""
+    tests = [line for line in SUBSET.read_text().splitlines() if not line.startswith("#")]
+    return [test for test in tests if not modules or test.partition("::")[0] in modules]
+
+
+def _list(words: str) -> list[str]:
+    return [word for word in words.split(",") if word]
+
+
 def main() -> int:
     os.environ |= {"FLAK_TEST_PATIENCE": "10", "FLAK_TEST_WORKLOADS": "/flak/workloads", "FLAK_REQUIRE_KERNEL": "1"}
     host = describe()
@@ -99,9 +122,7 @@ def main() -> int:
     if "error" in host:
         return REFUSED
     words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
-    tests = [word for word in words["inside"].split(",") if word] or [
-        f"{TESTS}/{line}" for line in SUBSET.read_text().splitlines() if not line.startswith("#")
-    ]
+    tests = _list(words["inside"]) or [f"{TESTS}/{test}" for test in subset(_list(words["modules"]))]
     options = [
         "-q",
         "-p",
