@@ -100,7 +100,7 @@ def traced(privileged: dict[str, str], workloads: Workloads, tmp_path: Path) -> 
 class Together(Protocol):
     """`together(cases)`: see the fixture."""
 
-    def __call__(self, cases: Iterable[Case], *, content: bytes | None = ...) -> Runs: ...
+    def __call__(self, cases: Iterable[Case], *, content: bytes = ...) -> Runs: ...
 
 
 Case = tuple[object, ...]
@@ -119,22 +119,22 @@ class Runs(dict[Case, tuple[Run, Path]]):
 def together(privileged: dict[str, str], workloads: Workloads, tmp_path_factory: pytest.TempPathFactory) -> Together:
     """Runs a workload for each case, which is its name and its arguments, all in one trace.
 
-    FILE among the arguments becomes a file of the case's own. content: what is in it; None makes none. So does a
-    function, which makes it: it is called with the path.
+    FILE among the arguments becomes a file of the case's own. content: what is in it. So does a function, which makes
+    the file, or whatever is to be there: it is called with the path.
     """
 
-    def run(cases: Iterable[Case], *, content: bytes | None = INDEXED) -> Runs:
+    def run(cases: Iterable[Case], *, content: bytes = INDEXED) -> Runs:
         cases = list(cases)
         folder = tmp_path_factory.mktemp("together")
         files = [folder / f"file-{number}" for number in range(len(cases))]
 
         def given(argument: object, file: Path) -> object:
-            if callable(argument):
-                argument(file)
-            elif argument is not FILE:
-                return argument
-            elif content is not None:
+            if argument is FILE:
                 file.write_bytes(content)
+            elif callable(argument):
+                argument(file)
+            else:
+                return argument
             return file
 
         commands = [

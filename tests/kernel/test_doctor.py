@@ -53,15 +53,15 @@ def launch(*words: str, through: Sequence[str] = ()) -> subprocess.CompletedProc
     """Run flak through another program; skips where that is not there or not allowed."""
     if through and not shutil.which(through[0]):
         pytest.skip(f"{through[0]} is not installed")
-    can = subprocess.run(
-        [*through, sys.executable, "-c", "import flak"],
-        capture_output=True,
-        text=True,
-        env=flak_environment(COLUMNS="80"),
-    )
-    if can.returncode:
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = flak_environment(COLUMNS="80")
+        return subprocess.run([*through, *command], capture_output=True, text=True, env=environment)
+
+    done = run(*FLAK, *words)
+    if done.returncode and (can := run(sys.executable, "-c", "import flak")).returncode:
         pytest.skip(f"{through[0]} cannot run this Python here: {can.stderr.strip()[-200:]}")
-    return subprocess.run([*through, *FLAK, *words], capture_output=True, text=True, env=flak_environment(COLUMNS="80"))
+    return done
 
 
 def examined(through: Sequence[str] = ()) -> tuple[int, dict[str, Finding]]:

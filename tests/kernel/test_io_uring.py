@@ -119,27 +119,31 @@ ASKED_APPENDS = [("write", 16, "rwf_append"), ("writev", 1, "rwf_append"), ("wri
 NO_APPENDS = ["noappend", "noappend async"]
 
 
-def arguments(kind: str, depth: int, options: str = "") -> tuple[object, ...]:
+def arguments(kind: str, depth: int, options: str = "", file: object = FILE) -> tuple[object, ...]:
     """Of the workload, for this many requests on a file of their own."""
-    return ("uring", kind, FILE, COUNT, depth, *options.split())
+    return ("uring", kind, file, COUNT, depth, *options.split())
+
+
+def absent(path: Path) -> None:
+    """For a file that the program makes."""
+
+
+@pytest.fixture(scope="module")
+def plain(together: Together) -> Runs:
+    """Reads in a file of known content and writes to files that were not there, handed over in the usual way."""
+    cases = [arguments(kind, depth) for kind in READS for depth in DEPTHS]
+    cases += [arguments(kind, depth, "", absent) for kind in WRITES for depth in DEPTHS]
+    return together([*cases, *(arguments(kind, 1, "here", absent) for kind in WRITES[:2])])
 
 
 @pytest.fixture(scope="module")
 def transfers(together: Together) -> Runs:
-    """Reads and writes in a file of known content."""
-    cases = [(kind, depth, "") for kind in READS for depth in DEPTHS]
-    cases += [(kind, 16, way) for kind in ("read", "write") for way in WAYS]
+    """Reads and writes in a file of known content, handed over in all ways."""
+    cases = [(kind, 16, way) for kind in ("read", "write") for way in WAYS]
     cases += [(kind, 16, "files") for kind in FIXED]
     cases += [(kind, depth, way) for kind in ("read", "write") for way in POLLED for depth in DEPTHS]
     cases += [(kind, 1, way) for kind in ("read", "readv") for way in HERE] + [("read", 16, way) for way in RACES]
     return together([arguments(*case) for case in cases])
-
-
-@pytest.fixture(scope="module")
-def writes(together: Together) -> Runs:
-    """Writes to files that were not there."""
-    cases = [(kind, depth, "") for kind in WRITES for depth in DEPTHS] + [(kind, 1, "here") for kind in WRITES[:2]]
-    return together([arguments(*case) for case in cases], content=None)
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +156,8 @@ def appends(together: Together) -> Runs:
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("kind", READS)
-def test_each_read_is_seen_once_as_the_program_made_it(transfers: Runs, kind: str, depth: int) -> None:
-    run, indexed = transfers[arguments(kind, depth)]
+def test_each_read_is_seen_once_as_the_program_made_it(plain: Runs, kind: str, depth: int) -> None:
+    run, indexed = plain[arguments(kind, depth)]
     skip_unknown_opcode(run)
     seen = through(run)
     assert len(seen) == COUNT
@@ -173,8 +177,8 @@ def identity(path: Path) -> tuple[str, int]:
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("kind", WRITES)
-def test_each_write_is_seen_once_as_the_program_made_it(writes: Runs, kind: str, depth: int) -> None:
-    run, target = writes[arguments(kind, depth)]
+def test_each_write_is_seen_once_as_the_program_made_it(plain: Runs, kind: str, depth: int) -> None:
+    run, target = plain[arguments(kind, depth, "", absent)]
     skip_unknown_opcode(run)
     seen = through(run)
     assert len(seen) == COUNT
@@ -257,8 +261,8 @@ def test_reads_at_the_position_that_race_are_exact_or_marked(transfers: Runs, wa
 
 
 @pytest.mark.parametrize("kind", WRITES[:2])
-def test_a_write_at_the_position_is_where_the_file_says(writes: Runs, kind: str) -> None:
-    run, target = writes[arguments(kind, 1, "here")]
+def test_a_write_at_the_position_is_where_the_file_says(plain: Runs, kind: str) -> None:
+    run, target = plain[arguments(kind, 1, "here", absent)]
     seen, content = through(run), target.read_bytes()
     assert [e.file_offset for e in seen] == [SIZE * i for i in range(COUNT)]
     assert [word_at(content, e.file_offset) for e in seen] == [i + 1 for i in range(COUNT)]

@@ -37,7 +37,9 @@ class Reporter:
     that and claims nothing then. A test that fails where FLAK said so is skipped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, missing: dict[str, str]) -> None:
+        """missing: what `describe` found that FLAK cannot see here."""
+        self.missing = missing
         self.misses = 0  # of the traces of this module's tests
         self.fixtures_s = 0.0  # what those of this test took: a module's first test waits for its trace
         leave = Session.__exit__
@@ -48,6 +50,14 @@ class Reporter:
             return result
 
         Session.__exit__ = leave_and_count  # type: ignore[method-assign]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> Any:
+        """Gives the tests what `describe` found, which is what their fixture `privileged` would find out again."""
+        if fixturedef.argname != "privileged":
+            return None
+        fixturedef.cached_result = (self.missing, fixturedef.cache_key(request), None)
+        return self.missing
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Any:
@@ -86,9 +96,9 @@ def tell(report: dict[str, object]) -> None:
     print(f"\n{MARK}{json.dumps(report)}", flush=True)
 
 
-def describe() -> dict[str, object]:
+def describe() -> dict[str, Any]:
     """The kernel, and what FLAK can see there; where it cannot trace, what it says instead."""
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "release": platform.release(),
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -133,7 +143,7 @@ def main() -> int:
         "-c",
         "/flak/pyproject.toml",
     ]
-    return int(pytest.main([*options, *tests], [Reporter()]))
+    return int(pytest.main([*options, *tests], [Reporter(host["missing"])]))
 
 
 if __name__ == "__main__":
