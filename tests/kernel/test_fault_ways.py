@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flak import probes
+from flak.bpf import Btf
 from flak.errors import FlakError
 from flak.events import Fault
 
@@ -29,6 +30,9 @@ def maps(request: pytest.FixtureRequest, together: Together) -> Runs:
     not.
     """
     way: probes.Alternative = request.param
+    with Btf.of_kernel() as btf:
+        if not way.is_possible(btf):
+            pytest.skip(f"{way.name}: this kernel has none of the hooks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probes, "FAULTS", (way,))
         try:
