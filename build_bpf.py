@@ -1,7 +1,7 @@
 """Makes what FLAK ships from its BPF sources: two objects per architecture and two typed Python modules.
 
     bpf/flak.h ─────pycparser─► src/flak/_records.py   record layouts, enums, constants
-    bpf/flak.bpf.c ─────clang─► src/flak/_bpf/flak.{x86_64,aarch64}{,.probe}.bpf.o and manifest.json
+    bpf/flak.bpf.c ─────clang─► src/flak/_bpf/flak.{x86_64,aarch64}{,.probe,.old}.bpf.o and manifest.json
     the objects' BTF ──libbpf─► src/flak/_skeleton.py  programs, maps, settings, variables
 
 The two modules are committed, the objects are not: a wheel and an sdist carry them. Nothing is compiled while the
@@ -42,9 +42,11 @@ SKELETON = Path("src/flak/_skeleton.py")
 TARGETS = {"x86_64": "x86", "aarch64": "arm64"}
 """Architectures by the name `platform.machine()` has for them, with the name bpf_tracing.h has."""
 
-VARIANTS = {"": (), ".probe": ("-DFLAK_PROBE_READS",)}
-"""Objects of one architecture, by what stands in their names, with their compiler options (bpf/kernel.bpf.h). One that
-leaves the choice to the verifier loads a third more slowly: the other half is removed branch by branch."""
+OLD = ".old"
+VARIANTS = {"": (), ".probe": ("-DFLAK_PROBE_READS",), OLD: ("-DFLAK_PROBE_READS", "-DFLAK_OLD_KERNEL")}
+"""Objects of one architecture, by what stands in their names, with their compiler options (bpf/kernel.bpf.h and
+old_kernel.bpf.h). One that leaves the choice to the verifier loads a third more slowly: the other half is removed
+branch by branch."""
 
 
 class BuildError(Exception):
@@ -597,11 +599,25 @@ def checked_skeleton(header: Header, objects: Sequence[Path]) -> str:
     """Source of `_skeleton.py`, after all objects have been found to agree with the header and with each other."""
     for path in objects:
         check_layouts(header, path)
-    first, *others = ((path.name, skeleton_module(path)) for path in objects)
+    alike = [path for path in objects if f"{OLD}." not in path.name]
+    first, *others = ((path.name, skeleton_module(path)) for path in alike)
     for other in others:
         if other[1] != first[1]:
             raise BuildError("the objects differ:\n" + _diff(first, other))
+    for path in objects:
+        if path not in alike:
+            check_variables(alike[0], path)
     return first[1]
+
+
+def check_variables(complete: Path, old: Path) -> None:
+    """Fail where an object for old kernels, which may have other programs, cannot be set and read as `complete` is."""
+    with BpfObject(complete) as one, BpfObject(old) as other:
+        there, here = set(one.variables()), set(other.variables())
+    wrong = here - there | {variable for variable in there - here if variable.section == ".rodata"}
+    if wrong:
+        names = ", ".join(sorted({variable.name for variable in wrong}))
+        raise BuildError(f"{old.name} and {complete.name} differ in {names}")
 
 
 def check(root: Path = ROOT, architectures: Sequence[str] = tuple(TARGETS)) -> None:

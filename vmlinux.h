@@ -44,7 +44,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
-enum { BPF_ANY = 0 };
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1 };
@@ -235,6 +235,36 @@ struct vm_area_struct {
 	struct file *vm_file;
 };
 
+/* Before 6.1: mappings in a red-black tree and in a list. */
+struct rb_node {
+	struct rb_node *rb_right;
+	struct rb_node *rb_left;
+};
+
+struct rb_root {
+	struct rb_node *rb_node;
+};
+
+struct mm_struct___rb {
+	struct vm_area_struct *mmap;
+	struct rb_root mm_rb;
+};
+
+struct vm_area_struct___rb {
+	struct vm_area_struct *vm_next;
+	struct rb_node vm_rb;
+};
+
+/* Before 5.14 */
+struct task_struct___state {
+	long state;
+};
+
+/* Before 6.1 */
+struct cgroup___numbers {
+	u64 ancestor_ids[0];
+};
+
 struct ns_common {
 	unsigned int inum;
 };
@@ -309,6 +339,7 @@ struct task_struct {
 	int pagefault_disabled;
 	const struct cred *cred;
 	char comm[16];
+	void *stack;
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;

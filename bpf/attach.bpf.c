@@ -27,9 +27,9 @@ u64 found_roots = 0;			    /* which roots were seen, a bit each */
 /* The iterator runs in FLAK's own context. */
 static __always_inline void learn_self(void)
 {
-	struct task_struct *self = bpf_get_current_task_btf();
+	struct task_struct *self = current_task();
 
-	own_tgid = self->tgid;
+	own_tgid = tread(self, tgid);
 	own_level = kread(kcast(struct pid, kaddr(self, struct task_struct, thread_pid)), level);
 	own_pid_ns = kaddr(upid_of((u64)self, own_level), struct upid, ns);
 }
@@ -67,7 +67,7 @@ __noinline int adopt_thread(u32 nr, u32 tid)
 /* Its exit hook has run, or is about to. Volatile: asked twice, and meant both times. */
 static __always_inline bool is_exiting(struct task_struct *task)
 {
-	return *(volatile unsigned int *)&task->flags & PF_EXITING;
+	return tread_anew(task, flags) & PF_EXITING;
 }
 
 static __always_inline void adopt_process(struct task_struct *task)
@@ -83,16 +83,16 @@ static __always_inline void adopt_process(struct task_struct *task)
 		more |= TRAIT_SHUT_OUT;
 	if (root >= 0)
 		more |= TRAIT_IN_TREE;
-	if ((u32)task->tgid == own_tgid) {
+	if ((u32)tread(task, tgid) == own_tgid) {
 		/* FLAK does not trace itself and counts what it leaves out; nobody waits for its end. */
-		add_traits(task->tgid, more);
+		add_traits(tread(task, tgid), more);
 		return;
 	}
 	if (root >= 0)
 		found_roots |= 1ULL << (root & 63);
-	is_new = give_traits(task->tgid, more);
+	is_new = give_traits(tread(task, tgid), more);
 	if (!threads_alive(task)) /* ended meanwhile, perhaps before its exit hook could see the trait */
-		leave_tree(task->tgid);
+		leave_tree(tread(task, tgid));
 	if (is_new)
 		__sync_fetch_and_add(&adopted_count, 1);
 }
@@ -100,7 +100,7 @@ static __always_inline void adopt_process(struct task_struct *task)
 SEC("iter/task")
 int flak_adopt(struct bpf_iter__task *ctx)
 {
-	struct task_struct *task = ctx->task;
+	struct task_struct *task = task_of(ctx);
 
 	if (!task)
 		return 0;
@@ -109,16 +109,17 @@ int flak_adopt(struct bpf_iter__task *ctx)
 		return 0;
 	}
 	if (adopt_mode == ADOPT_ARM) {
-		if (task->pid == task->tgid && root_index(nr_in_our_ns((u64)task), 0, root_count) >= 0)
-			armed_tgid = task->tgid;
+		if (tread(task, pid) == tread(task, tgid) && root_index(nr_in_our_ns((u64)task), 0, root_count) >= 0)
+			armed_tgid = tread(task, tgid);
 		return 0;
 	}
 	if (selects_threads && !is_exiting(task)) {
-		adopt_thread(nr_in_our_ns((u64)task), task->pid);
+		adopt_thread(nr_in_our_ns((u64)task), tread(task, pid));
 		if (is_exiting(task)) /* perhaps before its exit hook could see the number */
-			end_thread(task->pid);
+			end_thread(tread(task, pid));
 	}
-	if (task->pid == task->tgid && threads_alive(task)) /* not one that only waits for its parent to notice */
+	if (tread(task, pid) == tread(task, tgid) &&
+	    threads_alive(task)) /* not one that only waits for its parent to notice */
 		adopt_process(task);
 	return 0;
 }
@@ -156,8 +157,8 @@ static __always_inline struct flak_operands *reserve_attached(struct task_struct
 SEC("iter/task_file")
 int flak_fds(struct bpf_iter__task_file *ctx)
 {
-	struct task_state *own = state_of(bpf_get_current_task_btf());
-	struct task_struct *task = ctx->task;
+	struct task_state *own = state_of(current_task());
+	struct task_struct *task = task_of(ctx);
 	struct file *file = ctx->file;
 	struct flak_operands *operands;
 	struct flak_access_long *record;
@@ -210,10 +211,59 @@ static __always_inline void send_mapping(struct task_struct *task, struct task_s
 	submit_long(operands);
 }
 
+#if IS_OLD_KERNEL
+/* One mapping of a task. Global, to be verified but once. */
+__noinline int send_one_mapping(u64 task, u64 vma, u32 mark)
+{
+	struct task_state *own = state_of(current_task());
+
+	if (own)
+		send_mapping((struct task_struct *)task, own, vma, mark);
+	return 0;
+}
+
+#define MAPPINGS_AT_ONCE 256
+
+/* Sends mappings from one on, some of a list; returns the next one, 0: the list has ended, or is not one any more. */
+__noinline u64 send_some_mappings(u64 task, u64 mm, u64 vma)
+{
+	u64 i;
+
+	for (i = 0; i < MAPPINGS_AT_ONCE; i++) {
+		if (!vma || kaddr(vma, struct vm_area_struct, vm_mm) != mm)
+			return 0;
+		send_one_mapping(task, vma, FLAK_MARK_ATTACHED);
+		vma = kaddr(vma, struct vm_area_struct___rb, vm_next);
+	}
+	return vma;
+}
+
+/*
+ * Before 5.13 ("bpf: Introduce task_vma bpf_iter", 3a7b35b899de) no iterator goes over mappings: the list of them is walked
+ * without the lock that guards it. Whatever is read of a mapping that went meanwhile was true a moment ago, or is no
+ * mapping of the program's and ends the walk.
+ */
+SEC("iter/task")
+int flak_vmas(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = task_of(ctx);
+	u64 i, mm, vma;
+
+	if (!task || !is_target(task) || tread(task, pid) != tread(task, tgid))
+		return 0;
+	mm = kaddr(task, struct task_struct, mm);
+	if (!mm || !bpf_core_field_exists(struct mm_struct___rb, mmap))
+		return 0;
+	vma = kaddr(mm, struct mm_struct___rb, mmap);
+	for (i = 0; i < MAPPINGS_AT_ONCE && vma; i++)
+		vma = send_some_mappings((u64)task, mm, vma);
+	return 0;
+}
+#else
 SEC("iter/task_vma")
 int flak_vmas(struct bpf_iter__task_vma *ctx)
 {
-	struct task_state *own = state_of(bpf_get_current_task_btf());
+	struct task_state *own = state_of(current_task());
 	struct task_struct *task = ctx->task;
 	struct vm_area_struct *vma = ctx->vma;
 
@@ -221,33 +271,35 @@ int flak_vmas(struct bpf_iter__task_vma *ctx)
 		send_mapping(task, own, (u64)vma, FLAK_MARK_ATTACHED);
 	return 0;
 }
+#endif
 
 /* Mappings and gaps of a program that has just begun: its own, its interpreter's, its stack. */
 #define EXEC_MAPPINGS 64
 
-struct exec_walk {
-	u64 mm;
-	u64 addr;
-};
-
-static long send_exec_mapping(u32 index, void *context)
+/*
+ * Sends the mapping at an address of the current task, if a file is mapped there. Returns where the next one or the next
+ * gap begins, 0: nowhere. Global, so that the verifier does not follow it in each round of the loop.
+ */
+__noinline u64 send_exec_mapping(u64 mm, u64 addr)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state = state_of(task);
-	struct exec_walk *walk = context;
-	u64 last = 0, vma = look_up_mapping(walk->mm, walk->addr, &last);
+	u64 vma = find_mapping(mm, addr);
 
 	if (vma && state)
 		send_mapping(task, state, vma, FLAK_MARK_BY_EXEC);
-	walk->addr = last + 1;
-	return !walk->addr;
+	return end_of_mapping(mm, addr) + 1;
 }
 
 /* What the kernel has mapped for the program that the current task has become: no call tells. */
 int send_exec_mappings(void)
 {
-	struct exec_walk walk = {.mm = current_mm()};
+	u64 i, mm = current_mm(), addr = 0;
 
-	bpf_loop(EXEC_MAPPINGS, send_exec_mapping, &walk, 0);
+	for (i = 0; i < EXEC_MAPPINGS; i++) {
+		addr = send_exec_mapping(mm, addr);
+		if (!addr)
+			break;
+	}
 	return 0;
 }

@@ -55,7 +55,7 @@ __noinline u64 vector_size(u64 vector, u64 segments)
 
 	if (segments > UIO_MAXIOV)
 		return FLAK_NONE;
-	bpf_loop(segments, add_iov, &sum, 0);
+	repeat_up_to(UIO_MAXIOV, segments, add_iov, &sum);
 	return sum.is_unknown ? FLAK_NONE : sum.bytes;
 }
 
@@ -213,19 +213,20 @@ static __always_inline void enter_call(struct task_struct *task, struct task_sta
 	if (op <= FLAK_OP_PWRITEV2)
 		enter_transfer(task, state, regs);
 	else if (op <= FLAK_OP_LSEEK)
-		enter_descriptor(state);
+		enter_descriptor(hand_over(state));
 	else if (op <= FLAK_OP_MSYNC)
-		enter_mapping(state);
+		enter_mapping(hand_over(state));
 	else if (op <= FLAK_OP_FICLONE)
-		enter_copy(state);
+		enter_copy(hand_over(state));
 	else
-		enter_metadata(state);
+		enter_metadata(hand_over(state));
 }
 
 /* A call whose beginning was not seen, put together at its end. Off the hot path, hence a function of its own. */
-__noinline int enter_late(struct task_state *state, long nr, u64 now)
+__noinline int enter_late(STATE_ARGUMENT, long nr, u64 now)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	u16 op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 
 	if (!state)
@@ -268,7 +269,7 @@ static __always_inline bool is_decoded(long nr)
 static __always_inline bool is_call_of_ours(struct task_struct *task, long nr)
 {
 	if (judges_tasks) {
-		struct task_state *state = bpf_task_storage_get(&tasks, task, NULL, 0);
+		struct task_state *state = known_state(task);
 
 		if (state && state->nr == nr)
 			return true;
@@ -279,12 +280,13 @@ static __always_inline bool is_call_of_ours(struct task_struct *task, long nr)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state;
 	u16 op;
 
 	if (!is_target(task))
 		return 0;
+	regs = argument_of(ctx, 0, regs);
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || (op >= FLAK_NOT_DECODED && op != FLAK_NR_AIO) || is_compat(task))
 		return 0;
@@ -292,7 +294,7 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	if (!state)
 		return 0; /* counted at exit, where the access would have been sent */
 	if (op == FLAK_NR_AIO) {
-		if (traces_aio)
+		if (TRACES_AIO)
 			enter_aio(state, nr);
 		return 0;
 	}
@@ -308,7 +310,7 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 /* A call of FLAK itself. Not inlined: the stack of flak_exit() is scarce. */
 static __noinline int count_own_call(long nr)
 {
-	if (is_decoded(nr) && is_covered(bpf_get_current_task_btf()))
+	if (is_decoded(nr) && is_covered(current_task()))
 		count(excluded_self);
 	return 0;
 }
@@ -316,7 +318,7 @@ static __noinline int count_own_call(long nr)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 {
-	long nr = syscall_nr(regs);
+	long nr = syscall_nr(argument_of(ctx, 0, regs));
 	struct task_struct *task;
 	struct task_state *state;
 	u64 now;
@@ -325,10 +327,10 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	if ((u64)nr >= FLAK_MAX_SYSCALLS)
 		return 0; /* −1: sigreturn and execve leave no number */
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
-	task = bpf_get_current_task_btf();
+	task = current_task();
 	if (op >= FLAK_OP_RENAME)
 		note_renames(task, op, ret);
-	if ((u32)task->tgid == own_tgid) {
+	if ((u32)tread(task, tgid) == own_tgid) {
 		count_own_call(nr);
 		return 0;
 	}
@@ -342,9 +344,9 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		return 0;
 	if (op >= FLAK_NOT_DECODED) {
 		count_undecoded(op);
-		if (traces_aio && op == FLAK_NR_AIO)
+		if (TRACES_AIO && op == FLAK_NR_AIO)
 			exit_aio(state_of(task), ret);
-		else if (traces_aio && op == FLAK_NR_AIO_EVENTS)
+		else if (TRACES_AIO && op == FLAK_NR_AIO_EVENTS)
 			exit_aio_events(0, ret);
 		return 0;
 	}
@@ -353,15 +355,16 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 		count(lost_state_full);
 		return 0;
 	}
+	regs = argument_of(ctx, 0, regs);
 	now = bpf_ktime_get_boot_ns();
 	if (state->nr != nr) {
 		if (is_stopping)
 			return 0; /* it began when the enter hook was off already */
-		enter_late(state, nr, now);
+		enter_late(hand_over(state), nr, now);
 		/* The task's calls were seen to begin before: this one never ran (seccomp), and a number is no result. */
 		if (state->has_entered && ret > 0 && !judges_tasks)
 			state->marks |= FLAK_MARK_RESULT_UNKNOWN;
-	} else if (is_stopping && __sync_val_compare_and_swap(&state->nr, (s32)nr, -1) != (s32)nr) {
+	} else if (is_stopping && exchange_if(&state->nr, (s32)nr, -1) != (s32)nr) {
 		return 0; /* recorded as unfinished meanwhile */
 	}
 	if (state->op == FLAK_OP_NONE)
@@ -369,13 +372,13 @@ int BPF_PROG(flak_exit, struct pt_regs *regs, long ret)
 	else if (op <= FLAK_OP_PWRITEV2)
 		exit_transfer(task, state, regs, ret, now);
 	else if (op <= FLAK_OP_LSEEK)
-		exit_descriptor(state, ret, now);
+		exit_descriptor(hand_over(state), ret, now);
 	else if (op <= FLAK_OP_MSYNC)
-		exit_mapping(state, ret, now);
+		exit_mapping(hand_over(state), ret, now);
 	else if (op <= FLAK_OP_FICLONE)
-		exit_copy(state, ret, now);
-	else if (!name_metadata(state, ret))
-		exit_metadata(state, ret, now);
+		exit_copy(hand_over(state), ret, now);
+	else if (!name_metadata(hand_over(state), ret))
+		exit_metadata(hand_over(state), ret, now);
 	state->nr = -1;
 	return 0;
 }

@@ -10,29 +10,25 @@
 #include "names.bpf.h"
 
 /* descriptors.bpf.c: open*, creat, close, dup*, fcntl(F_DUPFD*), lseek */
-int enter_descriptor(struct task_state *state);
-int exit_descriptor(struct task_state *state, long ret, u64 now);
+int enter_descriptor(STATE_ARGUMENT);
+int exit_descriptor(STATE_ARGUMENT, long ret, u64 now);
 /* memory.bpf.c: mmap, munmap, mremap, madvise, msync */
-int enter_mapping(struct task_state *state);
-int exit_mapping(struct task_state *state, long ret, u64 now);
+int enter_mapping(STATE_ARGUMENT);
+int exit_mapping(STATE_ARGUMENT, long ret, u64 now);
 /* copies.bpf.c: sendfile64, splice, copy_file_range, ioctl(FICLONE, FICLONERANGE) */
-int enter_copy(struct task_state *state);
-int exit_copy(struct task_state *state, long ret, u64 now);
+int enter_copy(STATE_ARGUMENT);
+int exit_copy(STATE_ARGUMENT, long ret, u64 now);
 /* aio.bpf.c: io_submit, io_getevents, io_pgetevents */
 int enter_aio(struct task_state *state, long nr);
 int exit_aio(struct task_state *state, long ret);
 int exit_aio_events(u32 unused, long ret);
 extern const volatile bool traces_aio;
+#define TRACES_AIO (!IS_OLD_KERNEL && traces_aio) /* their functions take memory, and batches are long loops */
 extern const volatile bool traces_io_uring;
 /* metadata.bpf.c: what looks for a path, or at a descriptor without moving its bytes */
-int enter_metadata(struct task_state *state);
-int name_metadata(struct task_state *state, long ret);
-int exit_metadata(struct task_state *state, long ret, u64 now);
-
-static __always_inline struct pt_regs *regs_of(struct task_struct *task)
-{
-	return (struct pt_regs *)bpf_task_pt_regs(task);
-}
+int enter_metadata(STATE_ARGUMENT);
+int name_metadata(STATE_ARGUMENT, long ret);
+int exit_metadata(STATE_ARGUMENT, long ret, u64 now);
 
 /* Takes file and ids of a descriptor into the state. False: of no interest, and so the call is. */
 static __always_inline bool take_fd(struct task_struct *task, struct task_state *state, s32 fd, u16 *mode)

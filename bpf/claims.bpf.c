@@ -51,12 +51,14 @@ static long hash_step(u32 index, void *context)
 	return 0;
 }
 
-/* Sends a claim that lies in the scratch, under ids of its own; false when it found the ring full. */
-static __always_inline bool send_claim(struct name_scratch *out, struct claim_key *key, struct claim_ids *ids,
-				       u32 flags)
+repeated(hash_step, FLAK_PATH_MAX / 8)
+
+	/* Sends a claim that lies in the scratch, under ids of its own; false when it found the ring full. */
+	static __always_inline
+	bool send_claim(struct name_scratch *out, struct claim_key *key, struct claim_ids *ids, u32 flags)
 {
-	ids->path_id = (__sync_fetch_and_add(&next_claim_id, 1) + 1) | FLAK_CLAIM_BIT;
-	ids->file_id = key->found.ino ? __sync_fetch_and_add(&next_file_id, 1) + 1 : 0;
+	ids->path_id = next_id(&next_claim_id) | FLAK_CLAIM_BIT;
+	ids->file_id = key->found.ino ? next_id(&next_file_id) : 0;
 	__builtin_memset(&out->head, 0, sizeof(out->head));
 	out->head.path_id = ids->path_id;
 	out->head.file_id = ids->file_id;
@@ -82,11 +84,8 @@ static __always_inline long read_claim(struct name_scratch *out, u64 string, u32
 	return text ? bpf_probe_read_kernel_str(out->bytes, FLAK_PATH_MAX, text) : 0;
 }
 
-/*
- * The ids of a string that the program passed: path_id in the low half, in the high half the file_id of what stat(2) found
- * (`found`, may be NULL), 0: nothing. All zero when it could not be sent.
- */
-u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in)
+/* intern_claim() with words instead of structs. base: the folder's path_id, above it lies_in. device: number, mode. */
+u64 intern_claim_found(u64 string, u64 base, u64 ino, u64 size, u64 device)
 {
 	struct claim_ids ids = {}, *known;
 	struct name_scratch *out;
@@ -97,7 +96,7 @@ u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 
 	out = scratch_get(&which);
 	if (!out)
 		return 0;
-	len = read_claim(out, string, lies_in);
+	len = read_claim(out, string, base >> 32);
 	if (len < 1) {
 		flags = FLAK_NAME_FAULT;
 		len = 1;
@@ -108,12 +107,15 @@ u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 
 	__builtin_memset(key, 0, sizeof(*key));
 	key->hash[0] = key->hash[1] = claim_seed;
 	key->len = (len - 1) & (FLAK_PATH_MAX - 1);
-	bpf_loop(FLAK_PATH_MAX / 8, hash_step, &which, 0);
+	repeat_scratch(FLAK_PATH_MAX / 8, hash_step, which);
 	key->hash[1] ^= flags;
-	key->base_path_id = base_path_id;
-	if (found) {
-		key->found = *found;
-		key->latest_file_id = latest_file_id(found->dev, found->ino);
+	key->base_path_id = base;
+	if (ino) {
+		key->found.ino = ino;
+		key->found.size = size;
+		key->found.dev = device >> 32;
+		key->found.mode = device;
+		key->latest_file_id = latest_file_id(key->found.dev, ino);
 	}
 	known = bpf_map_lookup_elem(&claims, key);
 	if (known) {

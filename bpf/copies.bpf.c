@@ -85,9 +85,10 @@ static __always_inline void take_sides(struct task_struct *task, struct task_sta
 	state->file_offset = has_offset(mode) ? position_of(state->file) : FLAK_NONE;
 }
 
-int enter_copy(struct task_state *state)
+int enter_copy(STATE_ARGUMENT)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	struct copy_arguments args = {};
 	struct user_clone_range *range;
@@ -161,9 +162,10 @@ static __always_inline void send_side(struct task_struct *task, struct task_stat
 	submit_long(operands);
 }
 
-int exit_copy(struct task_state *state, long ret, u64 now)
+int exit_copy(STATE_ARGUMENT, long ret, u64 now)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct copy_arguments args = {};
 	struct copy_side *source;
 	bool is_target_wanted, is_clone;
@@ -194,7 +196,7 @@ int exit_copy(struct task_state *state, long ret, u64 now)
 				settle_side(source->file, source->file_offset, args.from_offset, ret, &source->marks);
 	}
 	source->marks |= state->marks & FLAK_MARK_NO_ENTER;
-	call_id = __sync_fetch_and_add(&next_call_id, 1) + 1;
+	call_id = next_id(&next_call_id);
 	if (source->is_wanted) {
 		exchange_sides(state);
 		send_side(task, state, ret, now, call_id);

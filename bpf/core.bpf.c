@@ -42,9 +42,59 @@ const struct flak_process *const volatile _process_anchor = NULL;
  * The task's state, made at its first use. NULL when the kernel has no memory, or when this CPU is amid another use of
  * task storage that we interrupted; storage is never evicted, unlike an LRU map's entries.
  */
+#if IS_OLD_KERNEL
+/* What a state is made from: too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct task_state);
+} empty_state SEC(".maps");
+
 __hidden struct task_state *state_of(struct task_struct *task)
 {
-	struct task_state *state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	struct task_state *state = known_state(task), *empty;
+	u64 key = (u64)task;
+	u32 zero = 0;
+
+	if (state)
+		return state;
+	empty = bpf_map_lookup_elem(&empty_state, &zero);
+	if (!empty)
+		return NULL;
+	empty->nr = -1;
+	if (bpf_map_update_elem(&tasks, &key, empty, BPF_NOEXIST))
+		return known_state(task); /* the table is full, or an iterator was faster */
+	state = known_state(task);
+	if (!state)
+		return NULL;
+	state->task = key;
+	state->faults_before = tread(task, min_flt) + tread(task, maj_flt);
+	return state;
+}
+
+/* A bounded wait: who has it is on another CPU, and done in less than a microsecond. */
+__noinline int lock(u64 key)
+{
+	u32 held = 1;
+	u64 i;
+
+	for (i = 0; i < 256; i++) {
+		if (!bpf_map_update_elem(&locks, &key, &held, BPF_NOEXIST))
+			return 1;
+	}
+	return 0;
+}
+
+__noinline int unlock(u64 key)
+{
+	bpf_map_delete_elem(&locks, &key);
+	return 0;
+}
+#else
+__hidden struct task_state *state_of(struct task_struct *task)
+{
+	struct task_state *state = known_state(task);
 
 	if (state)
 		return state;
@@ -53,9 +103,10 @@ __hidden struct task_state *state_of(struct task_struct *task)
 		return NULL;
 	state->nr = -1;
 	state->task = (u64)task;
-	state->faults_before = task->min_flt + task->maj_flt;
+	state->faults_before = tread(task, min_flt) + tread(task, maj_flt);
 	return state;
 }
+#endif
 
 /* Id of a css_set's cgroup in the version 2 hierarchy: the inode number of its directory. */
 static __always_inline u64 cgroup_id_of(u64 css)
@@ -92,8 +143,9 @@ static __always_inline u32 mnt_ns_of(u64 task)
 }
 
 /* Gives the task a new id, and says on the meta ring what it stands for; unsent, it is sent again at the next access. */
-int identify(struct task_state *state)
+int identify(STATE_ARGUMENT)
 {
+	begin_state();
 	struct flak_task *record;
 	struct task_struct *task;
 	u64 comm, css, leader;
@@ -105,7 +157,7 @@ int identify(struct task_state *state)
 	/* An id whose record was never sent is not given up: accesses carry it already. */
 	id = state->task_id;
 	if (state->is_task_sent || !id)
-		id = __sync_fetch_and_add(&next_task_id, 1) + 1;
+		id = next_id(&next_task_id);
 	comm = state->task + bpf_core_field_offset(struct task_struct, comm);
 	css = kaddr(state->task, struct task_struct, cgroups);
 	state->task_id = id;

@@ -114,12 +114,39 @@ struct task_state {
 	u64 faults_seen;
 };
 
+#if IS_OLD_KERNEL
+/* Before 5.11 tracing programs have no task storage: by a task's address, deleted when the next task begins there, or ends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct task_state);
+} tasks SEC(".maps");
+
+static __always_inline struct task_state *known_state(struct task_struct *task)
+{
+	u64 key = (u64)task;
+
+	return bpf_map_lookup_elem(&tasks, &key);
+}
+
+static __always_inline void forget_state(struct task_struct *task)
+{
+	u64 key = (u64)task;
+
+	bpf_map_delete_elem(&tasks, &key);
+}
+#else
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct task_state);
 } tasks SEC(".maps");
+
+#define known_state(task) bpf_task_storage_get(&tasks, task, NULL, 0)
+#define forget_state(task) /* the kernel frees it */
+#endif
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -154,15 +181,7 @@ struct file_ref {
 	u16 pad;
 };
 
-/* What lost accesses are put together by. */
-struct folded_key {
-	u64 process;
-	u32 file_id;
-	u32 path_id;
-	u32 marks;
-	u16 op;
-	u16 has_failed;
-};
+#define FOLDED_OP_SHIFT 20 /* of an operation beside FLAK_FOLDED_MARKS */
 
 /*
  * Functions of the other files. Global, not static, where they are called from several places: the kernel verifies a
@@ -170,18 +189,44 @@ struct folded_key {
  */
 /* core.bpf.c */
 __hidden struct task_state *state_of(struct task_struct *task);
-int identify(struct task_state *state);
+int identify(STATE_ARGUMENT);
 /* folded.bpf.c */
-int fold(struct folded_key *key, u32 task_id, s64 result, u64 latency_ns);
+int fold(u64 process, u64 file, u64 access, s64 result, u64 latency_ns);
 /* names.bpf.c */
 int intern(void);
 /* metadata.bpf.c */
-int read_found(struct stat_identity *found, u64 user, bool is_statx);
+TAKES_MEMORY int read_found(struct stat_identity *found, u64 user, bool is_statx);
 /* claims.bpf.c */
-u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in);
-int send_exec(struct flak_process *process, u64 user_string);
+u64 intern_claim_found(u64 string, u64 base, u64 ino, u64 size, u64 device);
+
+/*
+ * The ids of a string that the program passed: path_id in the low half, in the high half the file_id of what stat(2) found
+ * (`found`, may be NULL), 0: nothing. All zero when it could not be sent.
+ */
+static __always_inline u64 intern_claim(u64 string, u32 base_path_id, struct stat_identity *found, u32 lies_in)
+{
+	u64 base = (u64)lies_in << 32 | base_path_id;
+
+	if (!found)
+		return intern_claim_found(string, base, 0, 0, 0);
+	return intern_claim_found(string, base, found->ino, found->size, (u64)found->dev << 32 | found->mode);
+}
+TAKES_MEMORY int send_exec(struct flak_process *process, u64 user_string);
 /* attach.bpf.c */
 int send_exec_mappings(void);
+
+/* Registers with which a task entered the kernel last. */
+static __always_inline struct pt_regs *regs_of(struct task_struct *task)
+{
+#if IS_OLD_KERNEL
+	/* Before 5.15 no helper tells: at the end of the task's stack, which has 16 KiB or a page (THREAD_SIZE). */
+	u64 stack = kaddr(task, struct task_struct, stack), size = page_shift > 14 ? 1ULL << page_shift : 1 << 14;
+
+	return (struct pt_regs *)(stack + size - bpf_core_type_size(struct pt_regs));
+#else
+	return (struct pt_regs *)bpf_task_pt_regs(task);
+#endif
+}
 
 static __always_inline struct flak_counters *cpu_counters(void)
 {
@@ -215,7 +260,7 @@ static __always_inline u32 nr_in_our_ns(u64 task)
 /* Faults the kernel has accounted to a task beyond those we saw: MAP_POPULATE, get_user_pages. Counted once each. */
 static __always_inline void count_unseen_faults(struct task_struct *task, struct task_state *state)
 {
-	u64 unseen = task->min_flt + task->maj_flt - state->faults_before - state->faults_seen;
+	u64 unseen = tread(task, min_flt) + tread(task, maj_flt) - state->faults_before - state->faults_seen;
 
 	if (!traces_faults || (s64)unseen <= 0)
 		return;
@@ -231,17 +276,22 @@ static __always_inline bool is_wanted_mode(u16 mode)
 /* The task's id is still right: same name, cgroup and thread number. */
 static __always_inline bool is_same_task(struct task_struct *task, struct task_state *state)
 {
+#if IS_OLD_KERNEL
+	u64 at = (u64)task + bpf_core_field_offset(struct task_struct, comm);
+	u64 comm[2] = {load_u64(at), load_u64(at + 8)};
+#else
 	const u64 *comm = (const u64 *)task->comm;
+#endif
 
 	return state->is_task_sent && state->comm[0] == comm[0] && state->comm[1] == comm[1] &&
-	       state->css == kaddr(task, struct task_struct, cgroups) && state->tid == (u32)task->pid;
+	       state->css == kaddr(task, struct task_struct, cgroups) && state->tid == (u32)tread(task, pid);
 }
 
 /* The id that stands for the task as it is now. */
 static __always_inline u32 task_id_of(struct task_struct *task, struct task_state *state)
 {
 	if (!is_same_task(task, state))
-		identify(state);
+		identify(hand_over(state));
 	return state->task_id;
 }
 
@@ -256,7 +306,7 @@ static __always_inline struct flak_access *reserve_access(u32 task_id, u64 size)
 	struct flak_access *access;
 	u32 seq;
 
-	seq = __sync_fetch_and_add(&mine->matched, 1);
+	seq = take_number(&mine->matched);
 	access = bpf_ringbuf_reserve(&accesses, size, 0);
 	if (!access) {
 		__sync_fetch_and_add(&mine->lost_ring_full, 1);
@@ -287,16 +337,9 @@ static __always_inline void fill_call(struct flak_access *access, struct task_st
 static __always_inline void fold_lost(u64 process, u32 task_id, u32 file_id, u32 path_id, u32 marks, u16 op, s64 ret,
 				      u64 latency_ns)
 {
-	struct folded_key key = {
-		.process = process,
-		.file_id = file_id,
-		.path_id = path_id,
-		.marks = (marks | (is_restart(ret) ? FLAK_MARK_INTERRUPTED : 0)) & FLAK_FOLDED_MARKS,
-		.op = op,
-		.has_failed = ret < 0,
-	};
-
-	fold(&key, task_id, ret, latency_ns);
+	marks = (marks | (is_restart(ret) ? FLAK_MARK_INTERRUPTED : 0)) & FLAK_FOLDED_MARKS;
+	fold(process, (u64)file_id << 32 | path_id, (u64)task_id << 32 | (u32)op << FOLDED_OP_SHIFT | marks, ret,
+	     latency_ns);
 }
 
 static __always_inline void fold_call(u32 task_id, struct task_state *state, s64 ret, u64 now)

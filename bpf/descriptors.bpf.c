@@ -13,9 +13,10 @@ static __always_inline bool is_open(u16 op)
 	return op >= FLAK_OP_OPEN && op <= FLAK_OP_CREAT;
 }
 
-int enter_descriptor(struct task_state *state)
+int enter_descriptor(STATE_ARGUMENT)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	s32 fd = (s32)ARG1(regs);
 	u16 mode = 0;
@@ -110,9 +111,10 @@ static __always_inline void exit_open(struct task_struct *task, struct task_stat
 	submit_long(operands);
 }
 
-int exit_descriptor(struct task_state *state, long ret, u64 now)
+int exit_descriptor(STATE_ARGUMENT, long ret, u64 now)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	struct flak_operands *operands;
 	struct flak_access *access;

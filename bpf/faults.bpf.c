@@ -35,7 +35,7 @@ static __always_inline void begin_fault(struct task_struct *task, u64 addr, u64 
 	if (!(flags & FAULT_FLAG_TRIED && state->fault.is_active && state->fault.addr == addr)) {
 		state->fault.start_ns = bpf_ktime_get_boot_ns();
 		state->fault.page_count = 0;
-		state->fault.maj_flt = task->maj_flt;
+		state->fault.maj_flt = tread(task, maj_flt);
 	}
 	state->fault.addr = addr;
 	state->fault.vma = vma;
@@ -100,9 +100,9 @@ static __always_inline void complete_fault(struct task_struct *task, struct task
 
 static __always_inline int begin_handling(u64 vma_addr, u64 addr, u32 flags, bool has_regs)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 
-	if (is_target(task) && kaddr(vma_addr, struct vm_area_struct, vm_mm) == (u64)task->mm)
+	if (is_target(task) && kaddr(vma_addr, struct vm_area_struct, vm_mm) == (u64)tread(task, mm))
 		begin_fault(task, addr, vma_addr, flags, has_regs);
 	return 0;
 }
@@ -116,11 +116,11 @@ static __always_inline void pass_over(struct task_state *state)
 
 static __always_inline int end_handling(u32 ret, bool has_regs)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state;
 	u32 flags;
 
-	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	state = known_state(task);
 	if (!state || ret & VM_FAULT_RETRY)
 		return 0;
 	if (!state->fault.is_active) {
@@ -162,7 +162,7 @@ int BPF_KPROBE(flak_kfault_in, u64 vma, unsigned long addr, unsigned int flags, 
 SEC("?tp_btf/page_fault_user")
 int BPF_PROG(flak_pf_user, unsigned long addr, struct pt_regs *regs, unsigned long error_code)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 
 	/* Bit 1 of the error code: a write (X86_PF_WRITE) */
 	if (is_target(task))
@@ -173,10 +173,10 @@ int BPF_PROG(flak_pf_user, unsigned long addr, struct pt_regs *regs, unsigned lo
 SEC("?tp_btf/page_fault_kernel")
 int BPF_PROG(flak_pf_kernel, unsigned long addr, struct pt_regs *regs, unsigned long error_code)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 
 	/* Copies that must not fault (ours among them) come by here too, and are never handled. */
-	if (is_target(task) && !task->pagefault_disabled)
+	if (is_target(task) && tread(task, pagefault_disabled) == OWN_PAGEFAULT_DISABLE)
 		begin_fault(task, addr, 0, error_code & 2 ? FAULT_FLAG_WRITE : 0, true);
 	return 0;
 }
@@ -188,11 +188,11 @@ int BPF_PROG(flak_pf_kernel, unsigned long addr, struct pt_regs *regs, unsigned 
 SEC("?perf_event")
 int flak_fault_end(struct bpf_perf_event_data *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state;
 	u64 vma;
 
-	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	state = known_state(task);
 	if (!state)
 		return 0;
 	if (!state->fault.is_active) {
@@ -209,7 +209,7 @@ int flak_fault_end(struct bpf_perf_event_data *ctx)
 	}
 	vma = state->fault.vma ?: find_mapping(current_mm(), ctx->addr);
 	if (vma)
-		complete_fault(task, state, ctx->addr, vma, task->maj_flt != state->fault.maj_flt,
+		complete_fault(task, state, ctx->addr, vma, tread(task, maj_flt) != state->fault.maj_flt,
 			       !is_user_mode(&ctx->regs));
 	else
 		count(vma_misses);
@@ -221,10 +221,10 @@ int flak_fault_end(struct bpf_perf_event_data *ctx)
 SEC("?tp_btf/mm_filemap_map_pages")
 int BPF_PROG(flak_map_pages, struct address_space *mapping, unsigned long first, unsigned long last)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state;
 
-	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	state = known_state(task);
 	if (!state || !state->fault.is_active)
 		return 0;
 	state->fault.first_page = first;
@@ -235,10 +235,10 @@ int BPF_PROG(flak_map_pages, struct address_space *mapping, unsigned long first,
 SEC("?tp_btf/mm_filemap_fault")
 int BPF_PROG(flak_filemap, struct address_space *mapping, unsigned long page)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state;
 
-	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	state = known_state(task);
 	if (!state || !state->fault.is_active)
 		return 0;
 	state->fault.first_page = page;

@@ -13,6 +13,8 @@ _Static_assert(FLAK_FOLDED_MARKS == (FLAK_MARK_INTERRUPTED | FLAK_MARK_UNFINISHE
 				     FLAK_MARK_RESULT_UNKNOWN | FLAK_MARK_IS_WRITE | FLAK_MARK_IS_MAJOR),
 	       "flak.h has the number, for readers without a compiler");
 
+_Static_assert(FLAK_FOLDED_MARKS < 1 << FOLDED_OP_SHIFT, "the operation stands above them");
+
 struct flak_folded folded[FLAK_FOLDED_SLOTS] = {};
 
 /* The key's parts that are not for user space. */
@@ -28,44 +30,44 @@ static __always_inline u64 mix(u64 hash, u64 word)
 	return hash ^ hash >> 32;
 }
 
-int fold(struct folded_key *key, u32 task_id, s64 result, u64 latency_ns)
+int fold(u64 process, u64 file, u64 access, s64 result, u64 latency_ns)
 {
+	u32 task_id = access >> 32, marks = access & FLAK_FOLDED_MARKS;
+	u16 op = (u32)access >> FOLDED_OP_SHIFT;
+	bool has_failed = result < 0;
 	u64 hash, now = bpf_ktime_get_boot_ns();
 	struct flak_folded *sum;
 
-	if (!key)
-		return 0;
-	hash = mix(0, key->process);
-	hash = mix(hash, (u64)key->file_id << 32 | key->path_id);
-	hash = mix(hash, (u64)key->marks << 32 | key->op << 16 | key->has_failed) | 1;
+	hash = mix(0, process);
+	hash = mix(hash, file);
+	hash = mix(hash, (u64)marks << 32 | (u32)op << 16 | has_failed) | 1;
 	for (u32 i = 0; i < FOLDED_PROBES; i++) {
 		u32 at = ((hash >> 8) + i) & (FLAK_FOLDED_SLOTS - 1);
 		struct folded_owner *owner = &folded_owners[at];
-		u64 found = owner->hash ?: __sync_val_compare_and_swap(&owner->hash, 0, hash);
+		u64 found = owner->hash ?: exchange_if(&owner->hash, 0, hash);
 
 		sum = &folded[at];
 		if (!found) { /* ours from now on */
-			owner->process = key->process;
+			owner->process = process;
 			sum->size = sizeof(*sum);
 			sum->task_id = task_id;
-			sum->file_id = key->file_id;
-			sum->path_id = key->path_id;
-			sum->marks = key->marks;
-			sum->op = key->op;
-			sum->has_failed = key->has_failed;
+			sum->file_id = file >> 32;
+			sum->path_id = (u32)file;
+			sum->marks = marks;
+			sum->op = op;
+			sum->has_failed = has_failed;
 			sum->first_ns = now;
-			__sync_val_compare_and_swap(&sum->accesses, 0,
-						    0); /* a barrier: all of that before what says so */
+			exchange_if(&sum->accesses, 0, 0); /* a barrier: all of that before what says so */
 			sum->type = FLAK_META_FOLDED;
 		} else if (found != hash) {
 			continue;
-		} else if (sum->type && (owner->process != key->process || sum->file_id != key->file_id ||
-					 sum->path_id != key->path_id || sum->marks != key->marks ||
-					 sum->op != key->op || sum->has_failed != key->has_failed)) {
+		} else if (sum->type &&
+			   (owner->process != process || sum->file_id != file >> 32 || sum->path_id != (u32)file ||
+			    sum->marks != marks || sum->op != op || sum->has_failed != has_failed)) {
 			continue; /* one that is not filled in yet has the same hash of 64 bits: it is the same */
 		}
 		__sync_fetch_and_add(&sum->accesses, 1);
-		__sync_fetch_and_add(&sum->result, result > 0 && !key->has_failed ? result : 0);
+		__sync_fetch_and_add(&sum->result, has_failed ? 0 : result);
 		__sync_fetch_and_add(&sum->latency_ns, latency_ns == FLAK_NONE ? 0 : latency_ns);
 		sum->last_ns = now;
 		count(folded);

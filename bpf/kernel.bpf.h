@@ -71,28 +71,30 @@ static __always_inline u64 load_u64(u64 addr)
  */
 #define kaddr(addr, type, field) load_u64((u64)(addr) + bpf_core_field_offset(type, field))
 
+#include "old_kernel.bpf.h"
+
 /*
  * Registers of a system call. At exit the first argument is found where the kernel keeps it for restarts: x86 leaves
  * di alone, arm64 saves x0 in orig_x0.
  */
 #if defined(__TARGET_ARCH_x86)
-#define syscall_nr(regs) ((long)(regs)->orig_ax)
-#define ARG1(regs) ((regs)->di)
-#define ARG2(regs) ((regs)->si)
-#define ARG3(regs) ((regs)->dx)
-#define ARG4(regs) ((regs)->r10)
-#define ARG5(regs) ((regs)->r8)
-#define ARG6(regs) ((regs)->r9)
+#define syscall_nr(regs) ((long)reg(regs, orig_ax))
+#define ARG1(regs) reg(regs, di)
+#define ARG2(regs) reg(regs, si)
+#define ARG3(regs) reg(regs, dx)
+#define ARG4(regs) reg(regs, r10)
+#define ARG5(regs) reg(regs, r8)
+#define ARG6(regs) reg(regs, r9)
 #define is_user_mode(regs) (((regs)->cs & 3) == 3)
 #define STAT_MODE_WORD 3 /* st_mode of struct stat, in words of eight bytes */
 #elif defined(__TARGET_ARCH_arm64)
-#define syscall_nr(regs) ((long)(regs)->syscallno)
-#define ARG1(regs) ((regs)->orig_x0)
-#define ARG2(regs) ((regs)->regs[1])
-#define ARG3(regs) ((regs)->regs[2])
-#define ARG4(regs) ((regs)->regs[3])
-#define ARG5(regs) ((regs)->regs[4])
-#define ARG6(regs) ((regs)->regs[5])
+#define syscall_nr(regs) ((long)(s32)reg(regs, syscallno))
+#define ARG1(regs) reg(regs, orig_x0)
+#define ARG2(regs) reg(regs, regs[1])
+#define ARG3(regs) reg(regs, regs[2])
+#define ARG4(regs) reg(regs, regs[3])
+#define ARG5(regs) reg(regs, regs[4])
+#define ARG6(regs) reg(regs, regs[5])
 #define is_user_mode(regs) (((regs)->pstate & 0xf) == 0)
 #define STAT_MODE_WORD 2
 #endif
@@ -101,9 +103,9 @@ static __always_inline u64 load_u64(u64 addr)
 static __always_inline bool is_compat(const struct task_struct *task)
 {
 #if defined(__TARGET_ARCH_x86)
-	return task->thread_info.status & 2; /* TS_COMPAT */
+	return tread(task, thread_info.status) & 2; /* TS_COMPAT */
 #else
-	return task->thread_info.flags & 1UL << 22; /* TIF_32BIT */
+	return tread(task, thread_info.flags) & 1UL << 22; /* TIF_32BIT */
 #endif
 }
 

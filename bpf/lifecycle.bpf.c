@@ -16,7 +16,7 @@ static __always_inline struct flak_process *reserve_process(struct task_struct *
 	u32 task_id = task_id_of(task, state);
 	u32 seq;
 
-	seq = __sync_fetch_and_add(&mine->meta_matched, 1);
+	seq = take_number(&mine->meta_matched);
 	process = bpf_ringbuf_reserve(&meta, sizeof(*process), 0);
 	if (!process) {
 		__sync_fetch_and_add(&mine->lost_meta_full, 1);
@@ -49,9 +49,9 @@ static __always_inline void begin_process(struct task_struct *parent, struct tas
 	 * iterator that adopts the parent right now is not undone. An iterator can have met the child already, which is
 	 * listed before this hook: then the child is counted, and must not be counted again.
 	 */
-	if (drop_traits(child->tgid, 0xff) & TRAIT_ALIVE)
+	if (drop_traits(tread(child, tgid), 0xff) & TRAIT_ALIVE)
 		__sync_fetch_and_add(&live_processes, -1);
-	give_traits(child->tgid, inherited_traits(parent->tgid) | traits_by_name((u64)child));
+	give_traits(tread(child, tgid), inherited_traits(tread(parent, tgid)) | traits_by_name((u64)child));
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -60,7 +60,10 @@ int BPF_PROG(flak_fork, struct task_struct *parent, struct task_struct *child)
 	struct flak_process *process;
 	struct task_state *state;
 
-	if (child->pid == child->tgid)
+	parent = argument_of(ctx, 0, parent);
+	child = argument_of(ctx, 1, child);
+	forget_state(child);
+	if (tread(child, pid) == tread(child, tgid))
 		begin_process(parent, child);
 	if (!is_target(parent))
 		return 0;
@@ -83,14 +86,14 @@ static __always_inline void become_program(struct task_struct *task)
 {
 	u32 named = traits_by_name((u64)task);
 
-	if (armed_tgid && armed_tgid == (u32)task->tgid) {
+	if (armed_tgid && armed_tgid == (u32)tread(task, tgid)) {
 		armed_tgid = 0;
-		join_tree(task->tgid);
+		join_tree(tread(task, tgid));
 	}
 	if (!judges_names)
 		return;
-	drop_traits(task->tgid, (TRAIT_NAMED | TRAIT_EXCLUDED_NAME) & ~named);
-	add_traits(task->tgid, named);
+	drop_traits(tread(task, tgid), (TRAIT_NAMED | TRAIT_EXCLUDED_NAME) & ~named);
+	add_traits(tread(task, tgid), named);
 }
 
 /*
@@ -99,7 +102,7 @@ static __always_inline void become_program(struct task_struct *task)
  */
 static __always_inline u32 nr_before_exec(struct task_struct *task, pid_t old_pid)
 {
-	if (old_pid == task->tgid)
+	if (old_pid == tread(task, tgid))
 		return nr_in_our_ns((u64)task);
 	return own_level ? 0 : old_pid;
 }
@@ -115,9 +118,10 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	u64 file;
 	u32 cpu;
 
+	task = argument_of(ctx, 0, task);
 	was_target = is_target(task);
-	if (selects_threads && old_pid != task->pid)
-		rename_thread(old_pid, task->pid);
+	if (selects_threads && old_pid != tread(task, pid))
+		rename_thread(old_pid, tread(task, pid));
 	become_program(task);
 	/* The exec by which a process ceases to be traced is still told. */
 	if (!is_target(task) && !was_target)
@@ -128,7 +132,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 		return 0;
 	}
 	/* The new image's stack was filled by get_user_pages: no access of the program's. */
-	state->faults_before = task->min_flt + task->maj_flt - state->faults_seen;
+	state->faults_before = tread(task, min_flt) + tread(task, maj_flt) - state->faults_seen;
 	state->nr = -1;
 	state->has_entered = false; /* it may cease to be traced, and come back amid a call */
 	file = kaddr(bprm, struct linux_binprm, file);
@@ -142,7 +146,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 	process.cpu = cpu;
 	process.ts_ns = bpf_ktime_get_boot_ns();
 	process.task_id = task_id_of(task, state);
-	process.seq = __sync_fetch_and_add(&mine->meta_matched, 1);
+	process.seq = take_number(&mine->meta_matched);
 	process.child_pid = nr_before_exec(task, old_pid);
 	process.file_id = ref.file_id;
 	process.path_id = ref.path_id;
@@ -158,7 +162,7 @@ int BPF_PROG(flak_exec, struct task_struct *task, pid_t old_pid, struct linux_bi
 SEC("tp_btf/sched_process_exit")
 int flak_exit_task(u64 *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct flak_process *process;
 	struct task_state *state;
 	bool is_last, was_target;
@@ -170,14 +174,16 @@ int flak_exit_task(u64 *ctx)
 	is_last = has_group_dead ? (bool)ctx[1] : !threads_alive(task);
 	was_target = is_target(task);
 	if (selects_threads)
-		end_thread(task->pid);
+		end_thread(tread(task, pid));
 	if (is_last) {
 		if (!has_group_dead)
-			is_last = !(add_traits(task->tgid, TRAIT_ENDED) & TRAIT_ENDED);
-		leave_tree(task->tgid);
+			is_last = !(add_traits(tread(task, tgid), TRAIT_ENDED) & TRAIT_ENDED);
+		leave_tree(tread(task, tgid));
 	}
-	if (!was_target)
+	if (!was_target) {
+		forget_state(task);
 		return 0;
+	}
 	state = state_of(task);
 	if (!state) {
 		lose_process();
@@ -185,9 +191,10 @@ int flak_exit_task(u64 *ctx)
 	}
 	count_unseen_faults(task, state);
 	process = reserve_process(task, state, FLAK_OP_EXIT);
+	forget_state(task);
 	if (!process)
 		return 0;
-	process->exit_code = task->exit_code;
+	process->exit_code = tread(task, exit_code);
 	process->is_last = is_last;
 	bpf_ringbuf_submit(process, BPF_RB_NO_WAKEUP);
 	return 0;

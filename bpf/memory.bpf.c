@@ -28,9 +28,10 @@ static __always_inline bool take_mapping(struct task_state *state, u64 addr)
 	return true;
 }
 
-int enter_mapping(struct task_state *state)
+int enter_mapping(STATE_ARGUMENT)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	u16 mode = 0;
 	bool is_wanted;
@@ -50,9 +51,10 @@ int enter_mapping(struct task_state *state)
 	return 0;
 }
 
-int exit_mapping(struct task_state *state, long ret, u64 now)
+int exit_mapping(STATE_ARGUMENT, long ret, u64 now)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	struct flak_operands *operands;
 

@@ -97,9 +97,10 @@ static __always_inline bool means_descriptor(struct pt_regs *regs, const struct 
 	return !first;
 }
 
-int enter_metadata(struct task_state *state)
+int enter_metadata(STATE_ARGUMENT)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	const struct call_shape *shape;
 	s32 fd = AT_FDCWD;
@@ -131,7 +132,7 @@ int enter_metadata(struct task_state *state)
 }
 
 /* What stat(2) or statx(2) left in the program's memory. */
-__noinline int read_found(struct stat_identity *found, u64 user, bool is_statx)
+TAKES_MEMORY int read_found(struct stat_identity *found, u64 user, bool is_statx)
 {
 	u64 buffer[7] = {}, device = 0;
 
@@ -185,9 +186,10 @@ static __always_inline bool take_path(struct task_state *state, struct pt_regs *
 }
 
 /* Takes the paths of a call that ends into the state. 1: what it found is of no interest. */
-int name_metadata(struct task_state *state, long ret)
+int name_metadata(STATE_ARGUMENT, long ret)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	const struct call_shape *shape;
 
@@ -204,9 +206,10 @@ int name_metadata(struct task_state *state, long ret)
 	return shape->path && !state->file && !take_path(state, regs, shape, ret);
 }
 
-int exit_metadata(struct task_state *state, long ret, u64 now)
+int exit_metadata(STATE_ARGUMENT, long ret, u64 now)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	begin_state();
+	struct task_struct *task = current_task();
 	struct pt_regs *regs = regs_of(task);
 	const struct call_shape *shape;
 	struct flak_operands *operands;

@@ -47,6 +47,8 @@ struct claim_key {
 	u32 pad;
 };
 
+#define MAX_STEPS (2 * FLAK_PATH_MAX) /* every name has a byte at least, every mount one name */
+
 /* A walk from a file towards the root. */
 struct walk {
 	u64 dentry;
@@ -142,8 +144,10 @@ static long walk_step(u32 index, void *context)
 	return 0;
 }
 
-/* Inode number of the mount namespace that a mount is in; 0: in none, as what the kernel mounts for itself. */
-static __always_inline u32 mount_ns_of(u64 mount)
+repeated(walk_step, MAX_STEPS)
+
+	/* Inode number of the mount namespace that a mount is in; 0: in none, as what the kernel mounts for itself. */
+	static __always_inline u32 mount_ns_of(u64 mount)
 {
 	u64 mnt_ns = kaddr(mount, struct mount, mnt_ns);
 
@@ -157,15 +161,16 @@ static __always_inline u32 mount_ns_of(u64 mount)
 __noinline u32 file_id_of(u64 inode, u64 ino, u32 dev, u32 ino_gen)
 {
 	struct identity identity = {.inode = inode, .ino = ino, .dev = dev, .ino_gen = ino_gen};
-	struct identity latest = {.inode = ANY_INODE, .ino = ino, .dev = dev};
 	u32 *known = bpf_map_lookup_elem(&identities, &identity);
 	u32 id;
 
 	if (known)
 		return *known;
-	id = __sync_fetch_and_add(&next_file_id, 1) + 1;
+	id = next_id(&next_file_id);
 	bpf_map_update_elem(&identities, &identity, &id, BPF_ANY);
-	bpf_map_update_elem(&identities, &latest, &id, BPF_ANY);
+	identity.inode = ANY_INODE;
+	identity.ino_gen = 0;
+	bpf_map_update_elem(&identities, &identity, &id, BPF_ANY); /* the latest of that number */
 	return id;
 }
 
@@ -186,9 +191,9 @@ static __always_inline struct name_scratch *scratch_get(u32 *which)
 
 	if (!use)
 		return NULL;
-	if (!(__sync_fetch_and_or(&use->taken, 1) & 1))
+	if (!(or_own(&use->taken, 1) & 1))
 		*which = 0;
-	else if (!(__sync_fetch_and_or(&use->taken, 2) & 2))
+	else if (!(or_own(&use->taken, 2) & 2))
 		*which = 1;
 	else
 		return NULL;
@@ -201,7 +206,7 @@ static __always_inline void scratch_put(u32 which)
 	struct scratch_use *use = bpf_map_lookup_elem(&scratch_uses, &zero);
 
 	if (use)
-		__sync_fetch_and_and(&use->taken, which ? ~2ULL : ~1ULL);
+		and_own(&use->taken, which ? ~2ULL : ~1ULL);
 }
 
 static __always_inline bool send_name(struct name_scratch *out, u32 bytes)
@@ -232,7 +237,7 @@ static __always_inline bool send_name(struct name_scratch *out, u32 bytes)
  */
 int intern(void)
 {
-	struct task_state *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	struct task_state *state = known_state(current_task());
 	struct name_key *key;
 	struct name_entry *entry;
 	struct name_entry *known;
@@ -266,7 +271,7 @@ int intern(void)
 	walk->fingerprint = 0;
 	walk->dentry = key->dentry;
 	walk->mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
-	if (bpf_loop(2 * FLAK_PATH_MAX, walk_step, &which, 0) >= 2 * FLAK_PATH_MAX)
+	if (repeat_scratch(MAX_STEPS, walk_step, which) >= MAX_STEPS)
 		walk->flags |= FLAK_NAME_TRUNCATED;
 	entry->fingerprint = walk->fingerprint;
 	if (is_same && known->fingerprint == walk->fingerprint) {
@@ -287,7 +292,7 @@ int intern(void)
 		entry->path_id = known->path_id;
 	} else {
 		entry->file_id = file_id_of(inode_address, entry->ino, kread(sb, s_dev), entry->ino_gen);
-		entry->path_id = __sync_fetch_and_add(&next_path_id, 1) + 1;
+		entry->path_id = next_id(&next_path_id);
 	}
 	out->head.path_id = entry->path_id;
 	out->head.file_id = entry->file_id;
@@ -319,7 +324,7 @@ struct exec_record {
  * Sends an exec with argv[0] behind it. Put together in the room for names: the 512 bytes of stack are those of a
  * program and all it calls together, and flak_exec calls intern(). Returns 0 when it was sent.
  */
-int send_exec(struct flak_process *process, u64 user_string)
+TAKES_MEMORY int send_exec(struct flak_process *process, u64 user_string)
 {
 	struct exec_record *record;
 	u32 which, size = 0;

@@ -21,7 +21,9 @@ const volatile u64 hung_ns = 0;
 /* Does the task wait for something, other than for leave to go on? */
 static __always_inline bool is_asleep(struct task_struct *task)
 {
-	unsigned int state = *(volatile unsigned int *)&task->__state;
+	/* Called `state` before 5.14 ("sched: Change task_struct::state", 2f064a59a11f) */
+	u32 state = bpf_core_field_exists(struct task_struct, __state) ? tread_anew(task, __state)
+								       : kaddr(task, struct task_struct___state, state);
 
 	return state & TASK_ASLEEP && !(state & TASK_STOPPED);
 }
@@ -33,7 +35,7 @@ static __always_inline bool is_asleep(struct task_struct *task)
 static __always_inline long current_nr(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	if ((long)regs->ax != -ENOSYS) /* which stands there from the entry until there is a result */
+	if ((long)reg(regs, ax) != -ENOSYS) /* which stands there from the entry until there is a result */
 		return -1;
 #endif
 	return syscall_nr(regs);
@@ -119,7 +121,7 @@ static __always_inline bool is_resident(u64 mm, u64 addr)
 	if ((walk.entry & 3) == 2 && walk.entry > 4096) {
 		if (walk.index >> kread(kcast(struct xa_node, walk.entry - 2), shift) > 63)
 			return false; /* behind the last page */
-		bpf_loop(11, page_step, &walk, 0);
+		repeat(11, page_step, &walk);
 	} else if (walk.index) {
 		return false;
 	}
@@ -136,8 +138,8 @@ static __always_inline bool is_resident(u64 mm, u64 addr)
 SEC("iter.s/task")
 int flak_claims(struct bpf_iter__task *ctx)
 {
-	struct task_state *own = state_of(bpf_get_current_task_btf());
-	struct task_struct *task = ctx->task;
+	struct task_state *own = state_of(current_task());
+	struct task_struct *task = task_of(ctx);
 	struct task_state *state;
 	struct pt_regs *regs;
 	u32 zero = 0, head;
@@ -289,8 +291,8 @@ static __always_inline bool take_blocked_fault(struct task_struct *task, struct 
 SEC("iter/task")
 int flak_pending(struct bpf_iter__task *ctx)
 {
-	struct task_state *own = state_of(bpf_get_current_task_btf());
-	struct task_struct *task = ctx->task;
+	struct task_state *own = state_of(current_task());
+	struct task_struct *task = task_of(ctx);
 	struct flak_access told = {}, *access;
 	struct task_state *state;
 	struct pt_regs *regs;
@@ -302,7 +304,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 
 	if (!task || !own)
 		return 0;
-	state = bpf_task_storage_get(&tasks, task, NULL, 0);
+	state = known_state(task);
 	is_ours = is_target(task);
 	if (state && is_ours && !tells_hung)
 		count_unseen_faults(task, state);
@@ -342,7 +344,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 	}
 	if (op == FLAK_OP_NONE)
 		state->fault.is_active = false; /* when it ends it is none that was seen to begin */
-	else if (seen_nr >= 0 && __sync_val_compare_and_swap(&state->nr, seen_nr, -1) != seen_nr)
+	else if (seen_nr >= 0 && exchange_if(&state->nr, seen_nr, -1) != seen_nr)
 		return 0; /* it has returned meanwhile, and is recorded */
 	/* What a vector asks for is read when the call returns: not known here, so it passes for large enough. */
 	bytes = own->op <= FLAK_OP_PWRITEV2 && own->size_req == FLAK_NONE ? FLAK_NONE - 1 : own->size_req;

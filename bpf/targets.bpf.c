@@ -20,7 +20,9 @@ const volatile u32 uid_count = 0, excluded_uid_count = 0;
 const volatile u32 excluded_cgroup_count = 0;
 const volatile u32 uids[2 * FLAK_MAX_CHOICES] = {}; /* as in all such arrays: the chosen, then the excluded */
 
-u32 traits[FLAK_TRAIT_WORDS] = {};   /* enum trait, a byte for each process number */
+#if !IS_OLD_KERNEL
+u32 traits[FLAK_TRAIT_WORDS] = {}; /* enum trait, a byte for each process number */
+#endif
 u32 armed_tgid = 0;		     /* joins the tree at its next exec */
 s32 live_processes = 0;		     /* processes of the tree that have not ended */
 s32 live_threads = 0;		     /* chosen threads that have not ended */
@@ -28,6 +30,23 @@ u32 tids[2 * FLAK_MAX_CHOICES] = {}; /* the kernel's numbers of threads, 0: not 
 u64 cgroup_ids[2 * FLAK_MAX_CHOICES] = {};
 u32 cgroup_depths[2 * FLAK_MAX_CHOICES] = {}; /* levels from the root plus 1, 0: not known yet */
 u32 cgroup_count = 0;			      /* of those chosen; not a setting, because one may be waited for */
+
+#if IS_OLD_KERNEL
+/* A byte is changed at once, so neighbours are not disturbed; of one process's changes each waits for the other. */
+__noinline u32 change_traits(u32 tgid, u32 more, u32 fewer)
+{
+	volatile u8 *trait = trait_of(tgid);
+	u32 before;
+
+	if (!trait)
+		return 0;
+	lock(tgid);
+	before = *trait;
+	*trait = (before | more) & ~fewer;
+	unlock(tgid);
+	return before;
+}
+#endif
 
 static __always_inline bool is_one_of(volatile const u32 *list, u32 count, u32 value)
 {
@@ -44,6 +63,9 @@ static __always_inline bool is_one_of(volatile const u32 *list, u32 count, u32 v
 
 static __always_inline u64 ancestor_id(u64 cgroup, u32 level)
 {
+	/* Before 6.1 ("cgroup: Replace cgroup->ancestor_ids[] with ->ancestors[]", 7f203bc89eb6) */
+	if (!bpf_core_field_exists(struct cgroup, ancestors))
+		return load_u64(cgroup + bpf_core_field_offset(struct cgroup___numbers, ancestor_ids) + (u64)level * 8);
 	u64 ancestor = load_u64(cgroup + bpf_core_field_offset(struct cgroup, ancestors) + (u64)level * 8);
 
 	return kread(kcast(struct kernfs_node, kaddr(ancestor, struct cgroup, kn)), id);
@@ -135,7 +157,7 @@ __noinline int end_thread(u32 tid)
 
 	for (i = 0; i < 2 * FLAK_MAX_CHOICES; i++) {
 		/* Whoever takes it out counts: the iterator that adopts it may see its end, too. */
-		if (tids[i] != tid || __sync_val_compare_and_swap(&tids[i], tid, 0) != tid)
+		if (tids[i] != tid || exchange_if(&tids[i], tid, 0) != tid)
 			continue;
 		if (i < FLAK_MAX_CHOICES)
 			__sync_fetch_and_add(&live_threads, -1);
@@ -193,10 +215,10 @@ __noinline int traits_of_name(u64 first, u64 second)
 
 static __always_inline bool is_in_exec(struct task_struct *task)
 {
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct pt_regs *regs = regs_of(task);
 	long nr = syscall_nr(regs);
 
-	return task == bpf_get_current_task_btf() && (u64)nr < FLAK_MAX_SYSCALLS &&
+	return task == current_task() && (u64)nr < FLAK_MAX_SYSCALLS &&
 	       op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)] == FLAK_NR_EXEC;
 }
 
@@ -209,9 +231,10 @@ int BPF_PROG(flak_rename, struct task_struct *task, const char *comm)
 {
 	u64 name[2] = {};
 
-	if (task->pid != task->tgid || is_in_exec(task))
+	task = argument_of(ctx, 0, task);
+	if (tread(task, pid) != tread(task, tgid) || is_in_exec(task))
 		return 0; /* threads may call themselves what they like */
 	bpf_probe_read_kernel_str(name, sizeof(name), comm);
-	add_traits(task->tgid, traits_of_name(name[0], name[1]));
+	add_traits(tread(task, tgid), traits_of_name(name[0], name[1]));
 	return 0;
 }

@@ -33,7 +33,6 @@ enum trait {
 	TRAIT_ENDED = 0x40,
 };
 
-extern u32 traits[FLAK_TRAIT_WORDS];
 extern u32 armed_tgid;
 extern s32 live_processes;
 extern s32 live_threads;
@@ -44,7 +43,44 @@ int traits_of_name(u64 first, u64 second);
 int end_thread(u32 tid);
 int rename_thread(u32 tid, u32 now);
 
+#if IS_OLD_KERNEL
+/* A byte for each process number. Before 5.15 a variable may have 4 MiB at most, with all others: hence a map of its own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLAK_MAX_PIDS / 8);
+	__type(key, u32);
+	__type(value, u8[8]);
+} trait_table SEC(".maps");
+
+static __always_inline volatile u8 *trait_of(u32 tgid)
+{
+	u32 at = (tgid & (FLAK_MAX_PIDS - 1)) >> 3;
+	u8 *eight = bpf_map_lookup_elem(&trait_table, &at);
+
+	return eight ? eight + (tgid & 7) : NULL;
+}
+
+static __always_inline u32 traits_of(u32 tgid)
+{
+	volatile u8 *trait = trait_of(tgid);
+
+	return trait ? *trait : 0;
+}
+
+u32 change_traits(u32 tgid, u32 more, u32 fewer);
+
+static __always_inline u32 add_traits(u32 tgid, u32 more)
+{
+	return change_traits(tgid, more, 0);
+}
+
+static __always_inline u32 drop_traits(u32 tgid, u32 fewer)
+{
+	return change_traits(tgid, 0, fewer);
+}
+#else
 /* A byte for each process number, four to a word: so they can be changed atomically. */
+extern u32 traits[FLAK_TRAIT_WORDS];
 #define trait_word(tgid) (&traits[((tgid) >> 2) & (FLAK_TRAIT_WORDS - 1)])
 #define trait_shift(tgid) (((tgid)&3) * 8)
 
@@ -64,6 +100,7 @@ static __always_inline u32 drop_traits(u32 tgid, u32 fewer)
 {
 	return __sync_fetch_and_and(trait_word(tgid), ~(fewer << trait_shift(tgid))) >> trait_shift(tgid) & 0xff;
 }
+#endif
 
 static __always_inline bool is_covered_process(u32 tgid)
 {
@@ -82,13 +119,13 @@ static __always_inline bool is_covered_process(u32 tgid)
 /* Would the task be traced, were it not FLAK? */
 static __always_inline bool is_covered(const struct task_struct *task)
 {
-	return is_covered_process(task->tgid) && (!judges_tasks || judge_task((u64)task));
+	return is_covered_process(tread(task, tgid)) && (!judges_tasks || judge_task((u64)task));
 }
 
 /* Is the task to be traced? FLAK never is. */
 static __always_inline bool is_target(const struct task_struct *task)
 {
-	return is_covered(task) && (u32)task->tgid != own_tgid;
+	return is_covered(task) && (u32)tread(task, tgid) != own_tgid;
 }
 
 /*

@@ -64,22 +64,17 @@ static long maple_step(u32 level, void *context)
 	return walk->is_leaf || !walk->entry;
 }
 
-/*
- * struct vm_area_struct * of a struct mm_struct * that holds the address, 0 when there is none. last: the end of the
- * mapping, or of the gap.
- */
-__noinline u64 look_up_mapping(u64 mm, u64 addr, u64 *last)
+/* The mapping that holds an address, 0: none. last: the end of the mapping, or of the gap. */
+static __always_inline u64 find_in_maple_tree(u64 mm, u64 addr, u64 *last)
 {
 	struct maple_walk walk = {.addr = addr, .last = ~0ULL};
 	struct vm_area_struct *vma;
 
-	if (!mm || !last)
-		return 0;
 	*last = ~0ULL;
 	walk.entry = kaddr(mm, struct mm_struct, mm_mt.ma_root);
 	if ((walk.entry & 3) != 2 || walk.entry < 4096) /* xa_is_node(): a root that is no node holds index 0 only */
 		return 0;
-	bpf_loop(MAPLE_MAX_DEPTH, maple_step, &walk, 0);
+	repeat(MAPLE_MAX_DEPTH, maple_step, &walk);
 	*last = walk.last;
 	if (!walk.is_leaf || !walk.entry || walk.entry & 3)
 		return 0;
@@ -89,16 +84,83 @@ __noinline u64 look_up_mapping(u64 mm, u64 addr, u64 *last)
 	return walk.entry;
 }
 
+/* 2 * log2 of vm.max_map_count, 65,530 by default, and some more */
+#define RB_MAX_DEPTH 40
+
+struct rb_walk {
+	u64 addr;
+	u64 node;
+	u64 found;
+	u64 last; /* of the gap, as far as seen */
+};
+
+static long rb_step(u32 level, void *context)
+{
+	struct rb_walk *walk = context;
+	struct vm_area_struct *vma;
+	u64 at, start;
+
+	if (!walk->node)
+		return 1;
+	at = walk->node - bpf_core_field_offset(struct vm_area_struct___rb, vm_rb);
+	vma = kcast(struct vm_area_struct, at);
+	start = kread(vma, vm_start);
+	if (walk->addr < start) {
+		walk->last = start - 1;
+		walk->node = kaddr(walk->node, struct rb_node, rb_left);
+		return 0;
+	}
+	if (walk->addr >= kread(vma, vm_end)) {
+		walk->node = kaddr(walk->node, struct rb_node, rb_right);
+		return 0;
+	}
+	walk->last = kread(vma, vm_end) - 1;
+	walk->found = at;
+	return 1;
+}
+
+/*
+ * The same before 6.1 ("mm: start tracking VMAs with maple tree", d4af56c5c7c6), where mappings are in a red-black tree.
+ * In a page fault it stands still, for the kernel holds mmap_lock.
+ */
+static __always_inline u64 find_in_rb_tree(u64 mm, u64 addr, u64 *last)
+{
+	struct rb_walk walk = {.addr = addr, .node = kaddr(mm, struct mm_struct___rb, mm_rb.rb_node), .last = ~0ULL};
+
+	repeat(RB_MAX_DEPTH, rb_step, &walk);
+	*last = walk.last;
+	return walk.found;
+}
+
+/* find_mapping(), or the end of the mapping or gap that it found. */
+__noinline u64 mapping_at(u64 mm, u64 addr, u64 wants_last)
+{
+	u64 found, last;
+
+	if (!mm)
+		return 0;
+	if (bpf_core_field_exists(struct mm_struct, mm_mt))
+		found = find_in_maple_tree(mm, addr, &last);
+	else
+		found = find_in_rb_tree(mm, addr, &last);
+	return wants_last ? last : found;
+}
+
+/* struct vm_area_struct * of a struct mm_struct * that holds the address, 0: none. */
 static __always_inline u64 find_mapping(u64 mm, u64 addr)
 {
-	u64 last;
+	return mapping_at(mm, addr, false);
+}
 
-	return look_up_mapping(mm, addr, &last);
+/* Where the mapping that holds the address ends, or the gap. */
+static __always_inline u64 end_of_mapping(u64 mm, u64 addr)
+{
+	return mapping_at(mm, addr, true);
 }
 
 static __always_inline u64 current_mm(void)
 {
-	return kaddr(bpf_get_current_task_btf(), struct task_struct, mm);
+	return kaddr(current_task(), struct task_struct, mm);
 }
 
 /* Byte in the file that a mapping shows at an address. */

@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import c_size_t, c_uint32
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from flak.errors import AttachError, LoadError, NotPermitted, NotSupported, Sche
 from flak.text import errno_name
 
 # enum btf_kind (include/uapi/linux/btf.h)
-KIND_PTR, KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 2, 4, 8, 12, 15
+KIND_PTR, KIND_STRUCT, KIND_ENUM, KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 2, 4, 6, 8, 12, 15
 
 LIBBPF_INFO = 1  # enum libbpf_print_level; debug is 2
 
@@ -66,16 +67,28 @@ def library() -> ctypes.CDLL:
     return _library
 
 
-def object_bytes(btf: Btf | None = None) -> bytes:
-    """The BPF object for this machine's architecture; another where the kernel's `btf` has no bpf_rdonly_cast().
+PLAIN, PROBE, OLD = "", ".probe", ".old"
+"""The variants of the object, by what stands in its name (VARIANTS of build_bpf.py), the newest kernels' first."""
+
+_NOT_OLD = ("loop", "get_current_task_btf", "task_pt_regs", "task_storage_get", "copy_from_user_task")
+
+
+def variants_for(btf: Btf) -> tuple[str, ...]:
+    """Which variants a kernel with that BTF may load, best first."""
+    if btf.has_function("bpf_rdonly_cast"):
+        return PLAIN, PROBE, OLD
+    return (PROBE, OLD) if all(map(btf.has_helper, _NOT_OLD)) else (OLD,)
+
+
+def object_bytes(variant: str = PLAIN) -> bytes:
+    """A variant of the BPF object for this machine's architecture.
 
     Raises NotSupported when there is none, SchemaMismatch when it is not what the build made.
     """
-    variant = "" if btf is None or btf.has_function("bpf_rdonly_cast") else ".probe"
     name = f"flak.{platform.machine()}{variant}.bpf.o"
     folder = resources.files("flak") / "_bpf"
     try:
-        image = (folder / name).read_bytes()
+        image = _unpacked(folder, name)
     except FileNotFoundError:
         raise NotSupported(
             f"this installation has no {name}", "install a wheel, or run `python build_bpf.py` in the source tree"
@@ -90,6 +103,22 @@ def object_bytes(btf: Btf | None = None) -> bytes:
             "reinstall FLAK, or run `python build_bpf.py` in the source tree",
         )
     return image
+
+
+def _unpacked(folder: Traversable, name: str) -> bytes:
+    # Wheels have each object as NAME.xz (setup.py), which takes 10 ms to unpack; a source tree has it as it was built.
+    if (folder / name).is_file() or not (folder / f"{name}.xz").is_file():
+        return (folder / name).read_bytes()
+    try:
+        import lzma
+    except ImportError:
+        raise NotSupported(
+            "this Python was built without lzma", "use one that has it, as distributions' have"
+        ) from None
+    try:
+        return lzma.decompress((folder / f"{name}.xz").read_bytes())
+    except (lzma.LZMAError, EOFError):
+        return b""  # what manifest.json does not know
 
 
 class Btf:
@@ -128,6 +157,15 @@ class Btf:
     def has_function(self, name: str) -> bool:
         """The kernel has a function of that name that BPF may look at."""
         return bool(self.find(name, KIND_FUNC))
+
+    def has_helper(self, name: str) -> bool:
+        """BPF programs can call bpf_NAME(), if their kind may: it has a number in enum bpf_func_id."""
+        type_id = self.find("bpf_func_id", KIND_ENUM)
+        if not type_id:
+            return False
+        _, length, address, _ = self._type(type_id)
+        starts = struct.iter_unpack("<Ii", ctypes.string_at(address + 12, 8 * length))
+        return any(self._name(name_at) == f"BPF_FUNC_{name}" for name_at, _ in starts)
 
     def has_tracepoint(self, name: str) -> bool:
         """A tp_btf program can be attached to that tracepoint, if it is compiled in."""
@@ -190,6 +228,7 @@ class BpfObject:
     def __init__(self, image: bytes) -> None:
         self._image = image  # libbpf reads it until load
         self._links: dict[str, list[int]] = {}
+        self._selected = set(PROGRAMS)
         self._shared: mmap.mmap | None = None
         self._handle = library().bpf_object__open_mem(image, len(image), None)
         if not self._handle:
@@ -239,7 +278,7 @@ class BpfObject:
 
     def select(self, programs: Iterable[str]) -> None:
         """Load these programs and no others."""
-        wanted = set(programs)
+        wanted = self._selected = set(programs)
         program = library().bpf_object__next_program(self._handle, None)
         while program:
             name = library().bpf_program__name(program).decode()
@@ -296,6 +335,10 @@ class BpfObject:
     def attached(self) -> tuple[str, ...]:
         """Programs that are attached now."""
         return tuple(self._links)
+
+    def has(self, program: str) -> bool:
+        """That program was selected."""
+        return program in self._selected
 
     def run_iterator(self, name: str, map_name: str | None = None) -> bytes:
         """Run an iterator program over everything it iterates, or over the elements of a map; returns what it wrote.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 from flak import probes
 from flak.bpf import BpfObject, Shared
@@ -48,8 +49,7 @@ class Pending:
         self._name_paths()
         self._shared["tells_hung"][0] = 1
         try:
-            calls = self._bpf.run_iterator(probes.PENDING)
-            return calls + self._bpf.run_iterator(probes.PENDING_REQUESTS, "requests")
+            return b"".join(self._look_once())
         finally:
             self._shared["tells_hung"][0] = 0
 
@@ -71,12 +71,17 @@ class Pending:
     def finish(self) -> None:
         """Records of all that is under way, on the rings. To be called when the hooks of calls and requests are off."""
         self._name_paths()
-        self._bpf.run_iterator(probes.PENDING)
-        self._bpf.run_iterator(probes.PENDING_REQUESTS, "requests")
+        for _ in self._look_once():
+            pass
+
+    def _look_once(self) -> Iterator[bytes]:
+        yield self._bpf.run_iterator(probes.PENDING)
+        if self._bpf.has(probes.PENDING_REQUESTS):
+            yield self._bpf.run_iterator(probes.PENDING_REQUESTS, "requests")
 
     def _name_paths(self) -> None:
         """Have the paths of blocked calls read from their programs, in a thread that may be left behind."""
-        if self._reader and self._reader.is_alive():
+        if not self._bpf.has(probes.PENDING_PATHS) or (self._reader and self._reader.is_alive()):
             return
 
         def read() -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
+from typing import NamedTuple
 
 from flak._records import LAYOUTS
 from flak._skeleton import Config
-from flak.bpf import BpfObject, Btf, object_bytes
-from flak.errors import AttachError, LoadError, NotPermitted, NotSupported
+from flak.bpf import OLD, BpfObject, Btf, object_bytes, variants_for
+from flak.errors import AttachError, LoadError, NotPermitted
 from flak.wire import compare_layouts
 
 PAGE_FAULTS_MIN, PAGE_FAULTS_MAJ = 5, 6  # enum perf_sw_ids
@@ -26,6 +27,8 @@ COMPLETIONS = ("flak_complete", "flak_overflow", "flak_fail_link")
 ADOPT, OPEN_FILES, MAPPINGS = "flak_adopt", "flak_fds", "flak_vmas"
 PENDING, PENDING_PATHS, PENDING_REQUESTS = "flak_pending", "flak_claims", "flak_requests"
 ITERATORS = (ADOPT, OPEN_FILES, MAPPINGS, PENDING, PENDING_PATHS, PENDING_REQUESTS)
+NOT_OF_OLD = {PENDING_PATHS, PENDING_REQUESTS}
+"""Iterators that kernels before 6.1 refuse, for what they call, and which follow nothing there."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ LOST_WITHOUT = {
     "page faults": "what is read and written through memory maps",
     "pages per fault": "how many pages a fault maps (page_count)",
     "io_uring": "what is done through io_uring; its calls are counted",
+    "aio": "what is done through io_submit; its calls are counted",
+    "paths of blocked calls": "which path a call that hung already when tracing began is about",
     "enter of calls": "durations, calls that never return, the files of close, munmap and mremap",
 }
 """By concern, what a report cannot show when nothing serves it."""
@@ -136,11 +141,7 @@ def attach(
         request_ways: list[Alternative | None] = [way for way in IO_URING if wants_io_uring and way.is_possible(btf)]
         page_ways: list[Alternative | None] = [FAULT_PAGES, None] if FAULT_PAGES.is_possible(btf) else [None]
         has_renames = btf.has_tracepoint("task_rename")
-        if not btf.has_struct("maple_tree"):
-            raise NotSupported(
-                "this kernel keeps its mappings in no maple tree, which FLAK needs", "use Linux 6.1 or newer"
-            )
-        image = object_bytes(btf)
+        variants = variants_for(btf)
         config = replace(
             config,
             sees_enter=wants_latency,
@@ -150,34 +151,41 @@ def attach(
     calls = (CALL_ENTER, CALL_EXIT) if wants_latency else (CALL_EXIT,)
     fixed = (*PROCESSES, *((RENAMES,) if config.judges_names and has_renames else ()), *calls)
     memory_ways = [*product(fault_ways, page_ways), (None, None)]
-    attempts = [(requests, *memory) for requests, memory in product([*request_ways, None], memory_ways)]
-    refusals: dict[tuple[Alternative | None, Alternative | None, Alternative | None], str] = {}
+    attempts = [
+        _Attempt(variant, requests, *memory)
+        for variant in variants
+        for requests in ([None] if variant == OLD else [*request_ways, None])
+        for memory in memory_ways
+    ]
+    refusals: dict[_Attempt, LoadError | AttachError | NotPermitted] = {}
     are_pages_refused = False
-    for requests, faults, pages in attempts:
+    for attempt in attempts:
+        variant, requests, faults, pages = attempt
         if faults and not pages and len(page_ways) > 1 and not are_pages_refused:
             continue  # what was refused was something else
         ways = [way for way in (requests, faults, pages) if way]
         try:
             bpf = _attach_with(
-                image,
+                object_bytes(variant),
                 replace(
                     config,
                     traces_faults=bool(faults),
                     has_page_hooks=bool(pages),
                     traces_io_uring=bool(requests),
+                    traces_aio=config.traces_aio and variant != OLD,
                 ),
                 sizes,
                 [*fixed, *(program for way in ways for program in way.programs)],
+                [name for name in ITERATORS if variant != OLD or name not in NOT_OF_OLD],
                 [event for way in ways for event in way.software_events],
                 lambda bpf: {**tables, "op_of_nr": choose_calls(bpf.initial("op_of_nr"))},
             )
         except (LoadError, AttachError, NotPermitted) as error:  # some kernels refuse fentry as if for want of a right
-            if (requests, faults, pages) == attempts[-1]:
-                raise
-            refusals[requests, faults, pages] = error.message.splitlines()[0]
+            refusals[attempt] = error
             told = error.log if isinstance(error, LoadError) else error.message
             are_pages_refused = bool(pages) and any(program in told for program in FAULT_PAGES.programs)
             continue
+        reasons = {which: error.message.splitlines()[0] for which, error in refusals.items()}
         hooks = Hooks(bpf)
         hooks.served["processes"] = "sched_process_fork, sched_process_exec, sched_process_exit"
         hooks.served["system calls"] = "sys_enter and sys_exit" if wants_latency else "sys_exit"
@@ -185,12 +193,17 @@ def attach(
             hooks.missing["renames"] = f"{LOST_WITHOUT['renames']} (this kernel has no task_rename)"
         if not wants_latency:
             hooks.missing["enter of calls"] = f"{LOST_WITHOUT['enter of calls']} (left out on request)"
+
         # Why the best way was refused, beside what is served now.
-        best = [refusals.get((requests, fault_ways[0], way)) for way in reversed(page_ways)] if fault_ways else []
+        best = (
+            [reasons.get(_Attempt(variant, requests, fault_ways[0], way)) for way in reversed(page_ways)]
+            if fault_ways
+            else []
+        )
         without_faults = next(filter(None, best), None)
-        without_pages = refusals.get((requests, faults, page_ways[0])) if faults else without_faults
-        without_requests = refusals.get((request_ways[0], faults, pages)) if request_ways else None
-        for concern, is_wanted, way, refusal in (
+        without_pages = reasons.get(_Attempt(variant, requests, faults, page_ways[0])) if faults else without_faults
+        without_requests = reasons.get(_Attempt(variant, request_ways[0], faults, pages)) if request_ways else None
+        for concern, is_wanted, way, reason in (
             ("page faults", wants_faults, faults, without_faults),
             ("pages per fault", wants_faults, pages, without_pages),
             ("io_uring", wants_io_uring, requests, without_requests),
@@ -198,9 +211,22 @@ def attach(
             if is_wanted and way:
                 hooks.served[concern] = way.name
             elif is_wanted:
-                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({refusal or 'this kernel has none of the hooks'})"
+                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({reason or 'this kernel has none of the hooks'})"
+        if variant == OLD:
+            for concern, is_wanted in (("aio", config.traces_aio), ("paths of blocked calls", wants_latency)):
+                if is_wanted:
+                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} (this kernel's BPF has no loops)"
         return hooks
-    raise AssertionError("the last attempt either returns or raises")
+    raise refusals[_Attempt(variants[0], None, None, None)]
+
+
+class _Attempt(NamedTuple):
+    """One way to load: a variant of the object, and by what each concern is served."""
+
+    variant: str
+    requests: Alternative | None
+    faults: Alternative | None
+    pages: Alternative | None
 
 
 def _attach_with(
@@ -208,6 +234,7 @@ def _attach_with(
     config: Config,
     sizes: Mapping[str, int],
     programs: Sequence[str],
+    iterators: Sequence[str],
     software_events: Sequence[tuple[str, int]],
     tables: Callable[[BpfObject], Mapping[str, bytes]],
 ) -> BpfObject:
@@ -219,7 +246,7 @@ def _attach_with(
         bpf.configure(tables(bpf))
         for name, size in sizes.items():
             bpf.set_size(name, size)
-        bpf.select([*programs, *ITERATORS, *(name for name, _ in software_events)])
+        bpf.select([*programs, *iterators, *(name for name, _ in software_events)])
         bpf.load()
         bpf.run_iterator(ADOPT)  # finds out who FLAK is, before a hook could take it for a target
         for name in programs:  # processes first: a child that slips between would never be traced

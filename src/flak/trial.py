@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from flak import cgroups, preflight
-from flak.bpf import BpfObject, Btf, object_bytes
+from flak.bpf import BpfObject, Btf, object_bytes, variants_for
 from flak.errors import FlakError, NotPermitted
 from flak.events import Event, Exec, Exit, Fault, Fork, Mmap, Open, Read, escape
 from flak.preflight import Finding
@@ -132,7 +132,7 @@ def _settled(host: Sequence[Finding], session: Session) -> list[Finding]:
 def _load_smallest() -> None:
     """Make the rings, then load one small program: what neither allows, a session will not get either."""
     with Btf.of_kernel() as btf:
-        image = object_bytes(btf)
+        image = object_bytes(variants_for(btf)[0])
     for programs in ((), (ADOPT,)):
         with BpfObject(image) as bpf:
             for ring in ("accesses", "meta"):

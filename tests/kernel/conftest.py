@@ -74,6 +74,24 @@ def sees_faults(privileged: dict[str, str]) -> None:
         give_up(f"FLAK cannot see page faults here: {privileged['page faults']}")
 
 
+@pytest.fixture(scope="session")
+def sees_io_uring(privileged: dict[str, str]) -> None:
+    """For tests of requests of io_uring."""
+    skip_unseen("io_uring", privileged)
+
+
+@pytest.fixture(scope="session")
+def sees_aio(privileged: dict[str, str]) -> None:
+    """For tests of io_submit."""
+    skip_unseen("aio", privileged)
+
+
+def skip_unseen(concern: str, missing: dict[str, str]) -> None:
+    """Skips where FLAK says that the kernel does not let it see something, as older ones do."""
+    if concern in missing:
+        pytest.skip(f"FLAK cannot see that here: {concern}: {missing[concern]}")
+
+
 def give_up(reason: str) -> NoReturn:
     """Skips, or fails where FLAK_REQUIRE_KERNEL=1 asks for a machine that can."""
     if os.environ.get("FLAK_REQUIRE_KERNEL") == "1":

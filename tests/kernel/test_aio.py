@@ -24,7 +24,7 @@ from .test_io_uring import (
     word_at,
 )
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged", "sees_aio")]
 
 READS, WRITES = ["pread", "preadv"], ["pwrite", "pwritev"]
 DEPTHS = [1, 16]  # iocbs a call

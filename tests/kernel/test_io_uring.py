@@ -34,7 +34,7 @@ from flak.text import errno_name
 from .conftest import FILE, Runs, Together, Traced
 from .running import PAGE, Run, Workloads, by_tid, outcome, running
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged")]
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("privileged", "sees_io_uring")]
 
 READS = ["read", "readv", "read_fixed", "readv_fixed"]
 WRITES = ["write", "writev", "write_fixed", "writev_fixed"]

@@ -2,6 +2,7 @@
 
 import shutil
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def test_numpy_sees_what_the_slot_format_sees() -> None:
 @needs_clang
 def test_skeleton_lists_what_the_sources_define(tmp_path: Path) -> None:
     root = make_tree(tmp_path)
-    path, _ = build_bpf.compile_objects(root, ["aarch64"], root / "out")
+    path, *_ = build_bpf.compile_objects(root, ["aarch64"], root / "out")
     with BpfObject(path) as obj:
         assert obj.programs() == {"flak_enter": "tp_btf/sys_enter", "flak_fault": "fentry/handle_mm_fault"}
         assert obj.maps() == ["things"]
@@ -234,7 +235,7 @@ def test_object_without_debug_information_is_the_same_in_any_folder(tmp_path: Pa
 def test_difference_between_header_and_object_is_named(
     tmp_path: Path, before: str, after: str, message: str | None
 ) -> None:
-    path, _ = build_bpf.compile_objects(make_tree(tmp_path), ["x86_64"], tmp_path / "out")
+    path, *_ = build_bpf.compile_objects(make_tree(tmp_path), ["x86_64"], tmp_path / "out")
     header = parse(tmp_path, HEADER[: HEADER.index("_Static_assert")].replace(before, after))
     if message is None:
         build_bpf.check_layouts(header, path)
@@ -250,6 +251,21 @@ def test_objects_that_differ_between_architectures_are_refused(tmp_path: Path) -
     with (root / "bpf/flak.bpf.c").open("a") as source:
         source.write("#ifdef __TARGET_ARCH_x86\n__u64 only_here;\n#endif\n")
     with pytest.raises(BuildError, match="only_here"):
+        build_bpf.build(root)
+
+
+@needs_clang
+@pytest.mark.parametrize(
+    ("guard", "variable", "is_fine"),
+    [("ifdef", "int more;", False), ("ifndef", "int more;", True), ("ifndef", "const volatile int more = 0;", False)],
+)
+def test_the_object_for_old_kernels_has_the_same_settings_and_no_other_variables(
+    tmp_path: Path, guard: str, variable: str, is_fine: bool
+) -> None:
+    root = make_tree(tmp_path)
+    with (root / "bpf/flak.bpf.c").open("a") as source:
+        source.write(f"#{guard} FLAK_OLD_KERNEL\n{variable}\n#endif\n")
+    with nullcontext() if is_fine else pytest.raises(BuildError, match=r"\.old\.bpf\.o and .* differ in more$"):
         build_bpf.build(root)
 
 
