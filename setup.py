@@ -1,9 +1,11 @@
-"""Compiles the BPF objects before anything that packs or installs them; all the rest is in pyproject.toml.
+"""Compiles the BPF objects before anything that packs or installs them; all the rest is in pyproject.toml. A wheel has
+them packed by xz, which takes a third less room than zip's own way: flak.bpf unpacks the one it loads.
 
 Where $FLAK_BUNDLE_LIBBPF names a library made by tools/build_libbpf.py, the wheel carries it and is for its machine;
 otherwise the wheel is for any machine and FLAK uses the system's libbpf.
 """
 
+import lzma
 import os
 import shutil
 import sys
@@ -40,7 +42,12 @@ class BuildPy(build_py):
     def run(self) -> None:
         build_objects()
         super().run()
-        if BUNDLE and not self.editable_mode:
+        if self.editable_mode:
+            return
+        for image in sorted(Path(self.build_lib, "flak/_bpf").glob("*.bpf.o")):
+            image.with_name(f"{image.name}.xz").write_bytes(lzma.compress(image.read_bytes(), preset=9))
+            image.unlink()
+        if BUNDLE:
             target = Path(self.build_lib, "flak/_lib")
             target.mkdir(exist_ok=True)
             shutil.copyfile(BUNDLE, target / BUNDLE.name)

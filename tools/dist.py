@@ -9,6 +9,7 @@ is stands in `check_wheel()`. The tools are those that build_libbpf.py pins, and
 
 from __future__ import annotations
 
+import lzma
 import os
 import platform
 import re
@@ -19,8 +20,10 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
+from build_bpf import VARIANTS
 from tools import build_libbpf
 from tools.build_libbpf import ARCHITECTURES, GLIBC, ROOT, SONAME, LibraryError
 
@@ -84,13 +87,14 @@ def check_wheel(wheel: Path, architecture: str) -> Iterator[str]:
         yield f"{wheel.stat().st_size:,} bytes are more than {LARGEST:,}"
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         names = set(archive.namelist())
-        objects = {f"flak/_bpf/flak.{arch}{kind}.bpf.o" for arch in ARCHITECTURES for kind in ("", ".probe")}
+        objects = {f"flak/_bpf/flak.{arch}{kind}.bpf.o.xz" for arch, kind in product(ARCHITECTURES, VARIANTS)}
         yield from (f"{name} is missing" for name in sorted({*objects, f"flak/_lib/{SONAME}"} - names))
         info = next(name.partition("/")[0] for name in names if ".dist-info/" in name)
         licences = {f"{info}/licenses/{name}" for name in LICENCES}
         yield from (f"{name} is missing" for name in sorted(licences - names))
-        for name in sorted(name for name in names if name.endswith((".o", ".so.1"))):
-            for path in sorted(set(OWN_PATH.findall(archive.read(name)))):
+        for name in sorted(name for name in names if name.endswith((".o.xz", ".so.1"))):
+            binary = archive.read(name)
+            for path in sorted(set(OWN_PATH.findall(lzma.decompress(binary) if name.endswith(".xz") else binary))):
                 yield f"{name} has a path of the machine it was made on: {path.decode()}"
         if f"flak/_lib/{SONAME}" in names:
             yield from check_library(Path(archive.extract(f"flak/_lib/{SONAME}", folder)), architecture)

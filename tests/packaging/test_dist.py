@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -74,12 +75,15 @@ def test_a_broken_wheel_is_named(published: Path, tmp_path: Path) -> None:
     broken = tmp_path / wheel_of(published, "x86_64").name
     with zipfile.ZipFile(wheel_of(published, "x86_64")) as whole, zipfile.ZipFile(broken, "w") as rest:
         for name in whole.namelist():
-            if not name.endswith(("elfutils-LGPL-3.0.txt", "aarch64.bpf.o")):
-                rest.writestr(name, whole.read(name) + (b"/home/someone/flak.c" if name.endswith(".o") else b""))
+            if not name.endswith(("elfutils-LGPL-3.0.txt", "aarch64.bpf.o.xz")):
+                content = whole.read(name)
+                if name.endswith(".o.xz"):
+                    content = lzma.compress(lzma.decompress(content) + b"/home/someone/flak.c", preset=0)
+                rest.writestr(name, content)
     problems = "\n".join(dist.check_wheel(broken, "x86_64"))
     for complaint in (
         "elfutils-LGPL-3.0.txt is missing",
-        "flak.aarch64.bpf.o is missing",
+        "flak.aarch64.bpf.o.xz is missing",
         "/home/someone",
         "more than",
     ):

@@ -55,7 +55,7 @@ def run_noexec(pyz: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_it_holds_objects_and_a_library_but_no_compiled_python_and_no_decoration(pyz: Path) -> None:
     names = zipfile.ZipFile(pyz).namelist()
     for machine in ("x86_64", "aarch64"):
-        assert f"flak/_bpf/flak.{machine}.bpf.o" in names
+        assert f"flak/_bpf/flak.{machine}.bpf.o.xz" in names
     assert f"flak/_lib/libflak-bpf.{os.uname().machine}.so.1" in names
     assert not [name for name in names if name.endswith((".pyc", ".so")) or name.startswith(("rich", "numpy"))]
     assert [name for name in names if name.startswith("typer-") and "licenses/" in name], (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import shutil
 import stat
@@ -215,6 +216,23 @@ def test_hidepid_hides_others_from_who_lacks_sys_ptrace(option: str, fake: Fake)
     assert not any(finding.concern == "other users" for finding in host(fake.folder))
     fake.status(BPF | PERFMON, uid=1000)
     assert fake["other users"].status == "warn"
+
+
+def test_an_object_is_packed_in_a_wheel_and_then_checked_as_well(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(preflight.PACKAGE / "_bpf", tmp_path / "_bpf")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    image = tmp_path / f"_bpf/flak.{os.uname().machine}.bpf.o"
+    packed = image.with_name(f"{image.name}.xz")
+    packed.write_bytes(lzma.compress(image.read_bytes()))
+    image.unlink()
+    assert fake["kernel"].status == "ok"
+    for broken in packed.read_bytes()[:-9], b"no xz at all", lzma.compress(b"another object"), b"":
+        packed.write_bytes(broken)
+        assert fake["kernel"].text == f"{image} is not the object that was built: it differs from manifest.json"
+    packed.unlink()
+    assert fake["kernel"].text == f"this installation has no {image.name}"
 
 
 def test_an_object_that_was_changed_is_named_and_not_loaded(
