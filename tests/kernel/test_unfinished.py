@@ -56,8 +56,10 @@ def test_a_read_ended_by_a_kill_is_marked_as_interrupted(workloads: Workloads, f
 def test_a_read_still_waiting_when_tracing_stops_is_marked_with_its_age(workloads: Workloads, fifo: Path) -> None:
     reader, writer = os.pipe()
     command = workloads.command("blocked", "forever", fifo)
-    with flak.trace(command=command, stdout=writer, all_files=True, duration=0.5) as session:
+    with flak.trace(command=command, stdout=writer, all_files=True, duration=30) as session:
         pid = int(os.read(reader, 64).split()[1])
+        wait_until(lambda: is_blocked_in(pid, READ), "the blocking read")
+        session.stop()
         seen = [e for e in session if isinstance(e, Read) and e.path == str(fifo)]
         os.kill(pid, signal.SIGKILL)
     os.close(reader)
@@ -72,8 +74,10 @@ def test_a_read_still_waiting_when_tracing_stops_is_marked_with_its_age(workload
 def test_without_latency_a_read_still_waiting_has_no_age_and_is_not_attached(workloads: Workloads, fifo: Path) -> None:
     reader, writer = os.pipe()
     command = workloads.command("blocked", "forever", fifo)
-    with flak.trace(command=command, stdout=writer, all_files=True, latency=False, duration=0.5) as session:
+    with flak.trace(command=command, stdout=writer, all_files=True, latency=False, duration=30) as session:
         pid = int(os.read(reader, 64).split()[1])
+        wait_until(lambda: is_blocked_in(pid, READ), "the blocking read")
+        session.stop()
         seen = [e for e in session if isinstance(e, Read) and e.path == str(fifo)]
         os.kill(pid, signal.SIGKILL)
     os.close(reader)
