@@ -108,6 +108,10 @@ def load() -> tuple[ctypes.CDLL, str]:
     override = os.environ.get("FLAK_LIBBPF") if _may_choose() else None
     bundled = Path(__file__).with_name("_lib") / "libflak-bpf.so.1"
     candidates = [override] if override else [str(bundled), *_from_archive(), "libbpf.so.1"]
+    hint = "install libbpf1 (Debian, Ubuntu) or libbpf (Fedora, RHEL)"
+    hint += ", or name a libbpf.so.1 in FLAK_LIBBPF" if _may_choose() else ""
+    if override:
+        hint = "correct FLAK_LIBBPF, or unset it to use the libbpf of the package or of the system"
     reasons = []
     for candidate in candidates:
         try:
@@ -118,12 +122,7 @@ def load() -> tuple[ctypes.CDLL, str]:
         for name, (result, arguments) in _PROTOTYPES.items():
             function = getattr(library, name, None)
             if function is None:
-                raise NotSupported(f"{candidate} has no {name}: FLAK needs libbpf 1.0 or newer")
+                raise NotSupported(f"{candidate} has no {name}: FLAK needs libbpf 1.0 or newer", hint)
             function.restype, function.argtypes = result, arguments
         return library, f"memfd:{_IN_MEMORY}" if candidate.startswith("/proc/self/fd/") else candidate
-    hint = "install libbpf1 (Debian, Ubuntu) or libbpf (Fedora, RHEL)"
-    hint += ", or name a libbpf.so.1 in FLAK_LIBBPF" if _may_choose() else ""
-    raise NotSupported(
-        f"cannot load libbpf: {'; '.join(reasons)}",
-        "correct FLAK_LIBBPF, or unset it to use the libbpf of the package or of the system" if override else hint,
-    )
+    raise NotSupported(f"cannot load libbpf: {'; '.join(reasons)}", hint)

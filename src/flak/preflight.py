@@ -89,7 +89,7 @@ def _libbpf(here: Host) -> Iterator[Finding]:
     try:
         library, name = _libbpf.load()
     except NotSupported as error:
-        yield Finding("libbpf", "fail", error.message, fix=error.hint or "install libbpf 1.0 or newer")
+        yield Finding("libbpf", "fail", error.message, fix=error.hint)
         return
     version = f"{library.libbpf_major_version()}.{library.libbpf_minor_version()}"
     mapped = (line.split(None, 5)[-1] for line in (here.text("proc/self/maps") or "").splitlines())

@@ -320,6 +320,21 @@ def test_a_trace_that_cannot_start_says_what_this_host_lacks_instead_of_a_bare_e
     assert capfd.readouterr().err == f"flak: EPERM\nflak: capabilities: {NO_RIGHTS.text}; fix: {SUDO}\n"
 
 
+def test_what_the_error_says_is_not_said_again_as_a_finding(
+    found: list[Finding], monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
+    text = "cannot load libbpf: x.so: file too short"
+    found += [Finding("libbpf", "fail", text, fix="correct FLAK_LIBBPF"), NO_RIGHTS]
+    monkeypatch.setattr(sys, "argv", ["/mnt/flak.pyz"])
+    start_fails(monkeypatch, NotSupported(text, "correct FLAK_LIBBPF"))
+    run(["dump", "x"])
+    assert capfd.readouterr().err.splitlines() == [
+        f"flak: {text}",
+        "flak: hint: correct FLAK_LIBBPF",
+        f"flak: capabilities: {NO_RIGHTS.text}; fix: sudo {sys.executable} /mnt/flak.pyz …",
+    ]
+
+
 def test_the_cause_counts_where_it_was_wrapped(
     found: list[Finding], monkeypatch: pytest.MonkeyPatch, capfd: Captured
 ) -> None:

@@ -324,7 +324,7 @@ def _tell(console: Console, error: FlakError, arguments: list[str]) -> None:
 
     sudo = _with_sudo(arguments) if isinstance(refusal, NotPermitted) else ""
     console.warn(error.message, has_lines=has_lines(error))
-    if not explain(console, has_sudo_hint=bool(sudo)) and error.hint:
+    if not explain(console, said=error.message, has_sudo_hint=bool(sudo)) and error.hint:
         console.warn(f"hint: {error.hint}")
     if sudo:
         console.warn(f"hint: {sudo}")

@@ -121,13 +121,17 @@ def _with_this_program(fix: str | None) -> str | None:
     return f"sudo {shlex.join(words)} …" if words and fix == preflight.SUDO else fix
 
 
-def explain(console: Console, *, has_sudo_hint: bool = False) -> bool:
+def explain(console: Console, *, said: str = "", has_sudo_hint: bool = False) -> bool:
     """Say what about this host can be the reason that a trace did not start; False when nothing is known.
 
-    has_sudo_hint: somebody else says how to become root.
+    said: what the refusal said already, so that only its fix is missing. has_sudo_hint: somebody else says how to
+    become root.
     """
     reasons = preflight.causes(preflight.host())
     for finding in reasons:
-        fix = None if has_sudo_hint and finding.fix == preflight.SUDO else finding.fix
-        console.warn(f"{finding.concern}: {finding.text}" + (f"; fix: {fix}" if fix else ""))
+        fix = None if has_sudo_hint and finding.fix == preflight.SUDO else _with_this_program(finding.fix)
+        if finding.text != said:
+            console.warn(f"{finding.concern}: {finding.text}" + (f"; fix: {fix}" if fix else ""))
+        elif fix:
+            console.warn(f"hint: {fix}")
     return bool(reasons)
