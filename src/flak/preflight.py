@@ -101,15 +101,19 @@ def _installation(here: Host) -> Iterator[Finding]:
     """Root runs what lies there, so whoever can write to it is root at the next run."""
     if here.uid != "0":
         return
+    archive = PACKAGE.parent.absolute()
+    is_archive = (here.folder / str(archive).lstrip("/")).is_file()  # flak.pyz
     for path in _code(here):
         if who := here.writer(path.lstrip("/")):
             text = f"{_shown(path)}: {who} can write to it, and so become root"
             fix = "install flak as root: python3 -m venv /opt/flak && /opt/flak/bin/pip install flak-tracer"
+            if is_archive:
+                fix = f"install {shlex.quote(str(archive))} /usr/local/bin/flak.pyz"
             if not who.startswith("user "):  # it is root's
                 fix = f"chmod go-w {shlex.quote(path)}"
             yield Finding("installation", "warn", text, fix=fix)
             return
-    yield Finding("installation", "ok", f"{_shown(str(PACKAGE))}: only root can write to it")
+    yield Finding("installation", "ok", f"{_shown(str(archive if is_archive else PACKAGE))}: only root can write to it")
 
 
 PACKAGE = Path(__file__).parent

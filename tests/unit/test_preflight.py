@@ -483,6 +483,16 @@ def test_what_belongs_to_somebody_is_told(installed: Fake, path: str, monkeypatc
     assert ": user alice can write to it" in installed["installation"].text
 
 
+def test_an_archive_is_told_as_one_file(installed: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.write("opt/flak.pyz", "x")
+    (installed.folder / "opt/flak.pyz").chmod(0o755)
+    monkeypatch.setattr(preflight, "PACKAGE", Path("/opt/flak.pyz/flak"))
+    assert as_tuple(installed["installation"]) == ("ok", "/opt/flak.pyz: only root can write to it")
+    installed.owners["opt/flak.pyz"] = 4711
+    assert installed["installation"].text.startswith("/opt/flak.pyz: user 4711 can write to it")
+    assert installed["installation"].fix == "install /opt/flak.pyz /usr/local/bin/flak.pyz"
+
+
 def test_a_group_counts_unless_it_is_roots(installed: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     (installed.folder / PLACE / "session.py").chmod(0o664)
     group = (installed.folder / PLACE).stat().st_gid
