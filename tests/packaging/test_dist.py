@@ -113,7 +113,7 @@ def test_every_libbpf_passes_the_kernel_tests(version: str) -> None:
     program = CHOOSE_AS_ROOT + f"print(_libbpf.load()); sys.exit(pytest.main(['-q', *{tests!r}]))"
     environment = {**os.environ, "FLAK_LIBBPF": library, "PYTHONPATH": f"{SOURCE}/src:{SOURCE}"}
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, "-c", program], cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=1200
     )
     assert not done.returncode, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout and library in done.stdout

@@ -82,6 +82,8 @@ def test_a_recording_is_printed_without_numpy_and_the_table_says_what_it_lacks(p
 
 
 @needs_root
+@pytest.mark.kernel
+@pytest.mark.usefixtures("privileged")
 def test_it_traces_from_a_folder_without_exec(pyz: Path) -> None:
     done = run_noexec(pyz, "trace", "--json", "-o", "-", "--", "sh", "-c", "exit 3")
     assert done.returncode == 3, done.stderr
@@ -90,6 +92,8 @@ def test_it_traces_from_a_folder_without_exec(pyz: Path) -> None:
 
 
 @needs_root
+@pytest.mark.kernel
+@pytest.mark.usefixtures("privileged")
 def test_it_uses_the_library_it_carries(pyz: Path) -> None:
     report = json.loads(run_noexec(pyz, "doctor", "--json").stdout)
     findings = {finding["concern"]: finding for finding in report["findings"]}
@@ -100,6 +104,8 @@ def test_it_uses_the_library_it_carries(pyz: Path) -> None:
 
 
 @needs_root
+@pytest.mark.kernel
+@pytest.mark.usefixtures("privileged")
 def test_without_a_library_of_its_own_it_uses_the_hosts(pyz: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.pyz"
     with zipfile.ZipFile(pyz) as full, zipfile.ZipFile(bare, "w") as copy:

@@ -1,0 +1,1 @@
+"""FLAK's tests. A package: else tests/packaging/ is taken for PyPI's `packaging`, which plugins of pytest import."""
