@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-import zipapp
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -65,6 +65,15 @@ def fill(stage: Path, source: Path, libraries: list[Path]) -> None:
         os.utime(path, (_moment(), _moment()))  # the archive made twice is the same
 
 
+def pack(stage: Path, out: Path) -> None:
+    """What `zipapp` does, and always in the same order, which it has from the file system before Python 3.12."""
+    with out.open("wb") as file:
+        file.write(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(stage.rglob("*")):
+                archive.write(path, path.relative_to(stage))
+
+
 def _install(stage: Path, *what: str) -> None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
     subprocess.run([*pip, "--upgrade", "--target", str(stage), *what], check=True)
@@ -89,7 +98,7 @@ def main() -> None:
         except ValueError as error:
             sys.exit(f"build_pyz.py: {error}")
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        zipapp.create_archive(folder, given.out, interpreter="/usr/bin/env python3", compressed=True)
+        pack(Path(folder), given.out)
         given.out.chmod(0o755)
 
 

@@ -9,6 +9,8 @@ is stands in `check_wheel()`. The tools are those that build_libbpf.py pins, and
 
 from __future__ import annotations
 
+import gzip
+import io
 import lzma
 import os
 import platform
@@ -42,7 +44,26 @@ LICENCES |= {f"LICENSES/bundled/{name}" for name in build_libbpf.LICENCES}
 
 def make_sdist(output: Path, root: Path = ROOT) -> Path:
     """An sdist of the tree under `root`, in `output`."""
-    return _build(root, output, ["--sdist"], {})
+    sdist = _build(root, output, ["--sdist"], {})
+    _forget_maker(sdist)
+    return sdist
+
+
+def _forget_maker(sdist: Path) -> None:
+    """Take out of an sdist who packed it, when, and in which order: two of the same files are the same bytes."""
+    with tarfile.open(sdist) as archive:
+        files = [(member, archive.extractfile(member)) for member in archive if member.isfile()]
+        contents = {member.name: (member.mode, file.read()) for member, file in files if file}
+    moment = int(_epoch())
+    with (
+        sdist.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=moment) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for name, (mode, content) in sorted(contents.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime, member.mode = len(content), moment, 0o755 if mode & 0o100 else 0o644
+            archive.addfile(member, io.BytesIO(content))
 
 
 def make_wheel(tree: Path, output: Path, library: Path | None) -> Path:

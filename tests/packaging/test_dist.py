@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_made_again_elsewhere_everything_is_the_same(published: Path, tmp_path: 
     again = digests(tmp_path / "again")
     assert len(again) == 2
     assert again == {name: digest for name, digest in digests(published).items() if name.endswith(".whl")}
+
+
+def test_the_sdist_and_the_one_file_made_again_elsewhere_are_the_same(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_out = shutil.ignore_patterns(".*_cache", ".git", ".venv", ".hypothesis", "__pycache__", "build", "dist")
+    tree = shutil.copytree(SOURCE, tmp_path / "tree", ignore=left_out, copy_function=shutil.copy)  # of now
+    again = dist.make_sdist(tmp_path / "again", tree)
+    assert digests(tmp_path / "again")[again.name] == digests(published)[again.name]
+    with tarfile.open(again) as archive:
+        assert {(member.uname, member.uid) for member in archive} == {("", 0)}
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    libraries = {machine: build_libbpf.build(machine) for machine in build_libbpf.ARCHITECTURES}
+    wheels = {machine: wheel_of(published, machine) for machine in libraries}
+    assert dist.make_pyz(wheels, libraries, tmp_path).read_bytes() == (published / "flak.pyz").read_bytes()
 
 
 def test_a_broken_wheel_is_named(published: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import build_pyz
+
 SOURCE = Path(__file__).parents[2]
 LIBBPF = next((path for path in map(Path, Path("/usr/lib").glob("*-linux-gnu/libbpf.so.1")) if path.exists()), None)
 BARE = [sys.executable, "-I", "-S"]
@@ -122,3 +124,16 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "is no library for x86_64 or aarch64" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "flak.pyz").exists()
+
+
+def test_the_one_file_does_not_depend_on_the_order_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b.py", "a/c.py", "a.py"):
+        (tmp_path / "stage" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "stage" / name).write_text("x")
+    build_pyz.pack(tmp_path / "stage", tmp_path / "one")
+    found = list(Path.rglob(tmp_path / "stage", "*"))
+    monkeypatch.setattr(Path, "rglob", lambda path, pattern: iter(found[::-1]))
+    build_pyz.pack(tmp_path / "stage", tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
