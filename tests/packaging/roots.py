@@ -1,4 +1,4 @@
-"""Debian systems in folders, to install FLAK in: of any release, with nothing but what is asked for."""
+"""Debian and Ubuntu systems in folders, to install FLAK in: of any release, with nothing but what is asked for."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from pathlib import Path
 
 from tools.debian import Mirror, Unavailable
 
+UBUNTU = ("noble",)
+UBUNTU_KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
-def why_not() -> str:
-    """Why this machine cannot make such systems, "" when it can."""
+
+def why_not(release: str = "") -> str:
+    """Why this machine cannot make such systems, or one of a release, "" when it can."""
     if os.geteuid():
         return "makes file systems to chroot into, which takes root"
     if not shutil.which("debootstrap"):
         return "debootstrap is not installed: apt install debootstrap"
+    if release in UBUNTU:
+        if not os.environ.get("FLAK_UBUNTU_MIRROR"):
+            return f"FLAK_UBUNTU_MIRROR names no mirror of Ubuntu to have {release} from"
+        return "" if UBUNTU_KEYRING.exists() else f"{UBUNTU_KEYRING} is missing, a file of Ubuntu's ubuntu-keyring"
     try:
         Mirror.of_host()
     except Unavailable as error:
@@ -34,9 +41,12 @@ class Root:
     def make(cls, path: Path, release: str, packages: Sequence[str] = ()) -> Root:
         """A new system with apt and some packages."""
         command = ["debootstrap", "--variant=minbase", *([f"--include={','.join(packages)}"] if packages else [])]
-        made = subprocess.run(
-            [*command, release, str(path), Mirror.of_host().archive], capture_output=True, text=True, timeout=1200
-        )
+        if release in UBUNTU:
+            command += ["--components=main,universe", f"--keyring={UBUNTU_KEYRING}"]
+            source = [os.environ["FLAK_UBUNTU_MIRROR"], "/usr/share/debootstrap/scripts/gutsy"]  # it is for all since
+        else:
+            source = [Mirror.of_host().archive]
+        made = subprocess.run([*command, release, str(path), *source], capture_output=True, text=True, timeout=1200)
         assert not made.returncode, made.stdout[-2000:]
         return cls(path)
 

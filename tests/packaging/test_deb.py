@@ -1,6 +1,7 @@
-"""The Debian package: built in a Debian 13 of its own, installed by apt in another, where it then traces.
+"""The Debian package: built in a system of its own, installed by apt in another, where it then traces.
 
-Minutes and gigabytes, so only `make test-deb` asks for it. The mirror is the one that this machine's apt uses.
+Minutes and gigabytes, so only `make test-deb` asks for it. Debian's mirror is the one that this machine's apt uses,
+Ubuntu's the one that FLAK_UBUNTU_MIRROR names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from . import roots
 from .roots import Root
 
 SOURCE = Path(__file__).parents[2]
-RELEASE = "trixie"
+RELEASES = ("trixie", "noble")
+"""Debian 13 and Ubuntu 24.04."""
 LEFT_OUT = {".git", ".venv", "build", "dist", "_bpf", "__pycache__", ".hypothesis", ".mypy_cache", ".ruff_cache"}
 QUIETLY = "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
 
@@ -29,18 +31,20 @@ QUIETLY = "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-re
 def why_not() -> str:
     """Why this machine cannot do it, "" when it can."""
     if not os.environ.get("FLAK_TEST_DEB"):
-        return "builds two Debian systems, which takes minutes: make test-deb"
+        return "builds systems to try the package in, which takes minutes: make test-deb"
     return roots.why_not()
 
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+@pytest.fixture(scope="module", params=RELEASES)
+def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
     """A new system with nothing but apt."""
-    folder = tmp_path_factory.mktemp("deb")
-    yield Root.make(folder / "fresh", RELEASE)
+    if reason := roots.why_not(request.param):
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp(request.param)
+    yield Root.make(folder / "fresh", request.param)
     shutil.rmtree(folder)
 
 
@@ -92,7 +96,7 @@ def test_its_man_pages_and_completion_are_found(installed: Root) -> None:
     for verb in commands():
         assert "SYNOPSIS" in installed.run(f"man {f'flak-{verb}'.rstrip('-')}")
     assert "COUNTERS" in installed.run("man 5 flak-format")
-    load = ". /usr/share/bash-completion/bash_completion; _comp_load flak; complete -p flak"
+    load = ". /usr/share/bash-completion/bash_completion; _comp_load flak || __load_completion flak; complete -p flak"
     assert "_flak" in installed.run(f"bash -c {shlex.quote(load)}")
 
 
@@ -105,4 +109,6 @@ def test_lintian_has_no_complaint(fresh: Root, package: str) -> None:
         pytest.skip("lintian is not installed: apt install lintian")
     check = ["lintian", "--allow-root", "--fail-on", "error,warning", str(fresh.path / "root" / package)]
     done = subprocess.run(check, capture_output=True, text=True)
+    if "malformed-deb-archive second (official) member control.tar.zst" in done.stdout:
+        pytest.skip("this lintian is Debian's, which does not take packages that are compressed like Ubuntu's (zstd)")
     assert not done.returncode, done.stdout
