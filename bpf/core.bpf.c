@@ -86,9 +86,11 @@ __noinline int lock(u64 key)
 	return 0;
 }
 
-__noinline int unlock(u64 key)
+/* Gives back what lock() returned; who has waited in vain leaves it to its owner. */
+__noinline int unlock(u64 key, u32 is_locked)
 {
-	bpf_map_delete_elem(&locks, &key);
+	if (is_locked)
+		bpf_map_delete_elem(&locks, &key);
 	return 0;
 }
 #else

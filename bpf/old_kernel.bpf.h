@@ -124,22 +124,21 @@
 #define and_own(word, bits) (*(word) &= (bits))
 #define next_id(word)                                                                                                  \
 	({                                                                                                             \
-		u32 __id;                                                                                              \
-		lock(LOCK_SHARED);                                                                                     \
+		u32 __id, __is_locked = lock(LOCK_SHARED);                                                             \
 		__id = *(volatile u32 *)(word) + 1;                                                                    \
 		*(volatile u32 *)(word) = __id;                                                                        \
-		unlock(LOCK_SHARED);                                                                                   \
+		unlock(LOCK_SHARED, __is_locked);                                                                      \
 		__id;                                                                                                  \
 	})
 /* What the word was; it is changed if that is `before`. */
 #define exchange_if(word, before, after)                                                                               \
 	({                                                                                                             \
 		typeof(*(word)) __was;                                                                                 \
-		lock(LOCK_SHARED);                                                                                     \
+		u32 __is_locked = lock(LOCK_SHARED);                                                                   \
 		__was = *(volatile typeof(__was) *)(word);                                                             \
 		if (__was == (before))                                                                                 \
 			*(volatile typeof(__was) *)(word) = (after);                                                   \
-		unlock(LOCK_SHARED);                                                                                   \
+		unlock(LOCK_SHARED, __is_locked);                                                                      \
 		__was;                                                                                                 \
 	})
 
@@ -154,7 +153,7 @@ struct {
 } locks SEC(".maps");
 
 int lock(u64 key);
-int unlock(u64 key);
+int unlock(u64 key, u32 is_locked);
 #else
 #define take_number(word) __sync_fetch_and_add(word, 1)
 #define or_own(word, bits) __sync_fetch_and_or(word, bits)

@@ -36,14 +36,14 @@ u32 cgroup_count = 0;			      /* of those chosen; not a setting, because one may
 __noinline u32 change_traits(u32 tgid, u32 more, u32 fewer)
 {
 	volatile u8 *trait = trait_of(tgid);
-	u32 before;
+	u32 before, is_locked;
 
 	if (!trait)
 		return 0;
-	lock(tgid);
+	is_locked = lock(tgid);
 	before = *trait;
 	*trait = (before | more) & ~fewer;
-	unlock(tgid);
+	unlock(tgid, is_locked);
 	return before;
 }
 #endif

@@ -155,6 +155,8 @@ def write_table(guests: Iterable[Guest], missing: Iterable[str], tests: Sequence
         served, lost = guest.host.get("served", {}), guest.host.get("missing", {})
         skipped = len(guest.tests("skipped"))
         outcome = f"{len(guest.tests('passed'))} passed" + (f", {skipped} skipped" if skipped else "")
+        if guest.refusal:
+            outcome = "refused"
         if guest.tests("failed"):
             outcome = f"**{len(guest.tests('failed'))} failed**, {outcome}"
         if guest.status is None:
