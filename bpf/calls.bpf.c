@@ -290,11 +290,13 @@ int BPF_PROG(flak_enter, struct pt_regs *regs, long nr)
 	op = op_of_nr[nr & (FLAK_MAX_SYSCALLS - 1)];
 	if (!op || (u64)nr >= FLAK_MAX_SYSCALLS || (op >= FLAK_NOT_DECODED && op != FLAK_NR_AIO) || is_compat(task))
 		return 0;
+	if (op == FLAK_NR_AIO && !TRACES_AIO)
+		return 0;
 	state = state_of(task);
 	if (!state)
 		return 0; /* counted at exit, where the access would have been sent */
 	if (op == FLAK_NR_AIO) {
-		if (TRACES_AIO)
+		if (TRACES_AIO) /* the compiler is to know */
 			enter_aio(state, nr);
 		return 0;
 	}

@@ -51,11 +51,11 @@ static long hash_step(u32 index, void *context)
 	return 0;
 }
 
-repeated(hash_step, FLAK_PATH_MAX / 8)
+make_repeatable(hash_step, FLAK_PATH_MAX / 8);
 
-	/* Sends a claim that lies in the scratch, under ids of its own; false when it found the ring full. */
-	static __always_inline
-	bool send_claim(struct name_scratch *out, struct claim_key *key, struct claim_ids *ids, u32 flags)
+/* Sends a claim that lies in the scratch, under ids of its own; false when it found the ring full. */
+static __always_inline bool send_claim(struct name_scratch *out, struct claim_key *key, struct claim_ids *ids,
+				       u32 flags)
 {
 	ids->path_id = next_id(&next_claim_id) | FLAK_CLAIM_BIT;
 	ids->file_id = key->found.ino ? next_id(&next_file_id) : 0;
@@ -107,7 +107,7 @@ u64 intern_claim_found(u64 string, u64 base, u64 ino, u64 size, u64 device)
 	__builtin_memset(key, 0, sizeof(*key));
 	key->hash[0] = key->hash[1] = claim_seed;
 	key->len = (len - 1) & (FLAK_PATH_MAX - 1);
-	repeat_scratch(FLAK_PATH_MAX / 8, hash_step, which);
+	repeat_in_scratch(FLAK_PATH_MAX / 8, hash_step, which);
 	key->hash[1] ^= flags;
 	key->base_path_id = base;
 	if (ino) {

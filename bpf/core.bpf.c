@@ -74,7 +74,7 @@ __hidden struct task_state *state_of(struct task_struct *task)
 }
 
 /* A bounded wait: who has it is on another CPU, and done in less than a microsecond. */
-__noinline int lock(u64 key)
+__noinline int try_lock(u64 key)
 {
 	u32 held = 1;
 	u64 i;
@@ -86,7 +86,7 @@ __noinline int lock(u64 key)
 	return 0;
 }
 
-/* Gives back what lock() returned; who has waited in vain leaves it to its owner. */
+/* Ends what try_lock() began, with what it returned; who has waited in vain leaves it to its owner. */
 __noinline int unlock(u64 key, u32 is_locked)
 {
 	if (is_locked)

@@ -136,6 +136,9 @@ static __always_inline void forget_state(struct task_struct *task)
 
 	bpf_map_delete_elem(&tasks, &key);
 }
+
+/* An entry that was deleted is another task's soon. */
+#define is_still_of(state, task_address) ((state)->task == (u64)(task_address))
 #else
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -146,6 +149,7 @@ struct {
 
 #define known_state(task) bpf_task_storage_get(&tasks, task, NULL, 0)
 #define forget_state(task) /* the kernel frees it */
+#define is_still_of(state, task_address) true
 #endif
 
 struct {

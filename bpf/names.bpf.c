@@ -144,10 +144,10 @@ static long walk_step(u32 index, void *context)
 	return 0;
 }
 
-repeated(walk_step, MAX_STEPS)
+make_repeatable(walk_step, MAX_STEPS);
 
-	/* Inode number of the mount namespace that a mount is in; 0: in none, as what the kernel mounts for itself. */
-	static __always_inline u32 mount_ns_of(u64 mount)
+/* Inode number of the mount namespace that a mount is in; 0: in none, as what the kernel mounts for itself. */
+static __always_inline u32 mount_ns_of(u64 mount)
 {
 	u64 mnt_ns = kaddr(mount, struct mount, mnt_ns);
 
@@ -271,7 +271,7 @@ int intern(void)
 	walk->fingerprint = 0;
 	walk->dentry = key->dentry;
 	walk->mnt = key->mnt - bpf_core_field_offset(struct mount, mnt);
-	if (repeat_scratch(MAX_STEPS, walk_step, which) >= MAX_STEPS)
+	if (repeat_in_scratch(MAX_STEPS, walk_step, which) >= MAX_STEPS)
 		walk->flags |= FLAK_NAME_TRUNCATED;
 	entry->fingerprint = walk->fingerprint;
 	if (is_same && known->fingerprint == walk->fingerprint) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * What BPF programs did without before Linux 6.1, and what is used instead there. Each pair of definitions says what the
- * programs want, first as old kernels give it. (docs/architecture.md, "Linux before 6.1"; the object is another one,
+ * What BPF programs do without on kernels before 5.18 or so, and what is used instead there. Each pair of definitions says what the
+ * programs want, first as old kernels give it. (docs/architecture.md, "Old kernels"; the object is another one,
  * because a kernel refuses an object for what it does not know, also where it would not be reached.)
  */
 #ifndef FLAK_OLD_KERNEL_BPF_H
@@ -58,8 +58,8 @@
  * Loops, since 5.17 ("bpf: Add bpf_loop helper", e6f2dd0f8067): step(index, context) until it says 1. Before, the verifier
  * follows every round of a loop. repeat_up_to() wants a constant above the number of rounds, repeat() a constant number.
  *
- * Of repeat_scratch(), for long ones, the context is the number of a scratch, and `repeated` makes their functions: one
- * step, and some of them, are global and verified but once.
+ * Of repeat_in_scratch(), for long ones, the context is the number of a scratch, and make_repeatable() makes their
+ * functions: one step, and some of them, are global and verified but once.
  */
 #if IS_OLD_KERNEL
 #define REPEATED_AT_ONCE 64
@@ -72,7 +72,7 @@
 		__round;                                                                                               \
 	})
 #define repeat(times, step, context) repeat_up_to(times, times, step, context)
-#define repeated(step, times)                                                                                          \
+#define make_repeatable(step, times)                                                                                   \
 	__noinline int step##_once(u32 index, u32 which)                                                               \
 	{                                                                                                              \
 		return step(index, &which);                                                                            \
@@ -92,27 +92,28 @@
 			if (step##_some(i, which) < REPEATED_AT_ONCE)                                                  \
 				break;                                                                                 \
 		return i;                                                                                              \
-	}
-#define repeat_scratch(times, step, which) step##_all(which)
+	}                                                                                                              \
+	_Static_assert((times) % REPEATED_AT_ONCE == 0, "whole lots")
+#define repeat_in_scratch(times, step, which) step##_all(which)
 #else
 #define repeat_up_to(limit, times, step, context) bpf_loop(times, step, context, 0)
 #define repeat(times, step, context) bpf_loop(times, step, context, 0)
-#define repeated(step, times)
-#define repeat_scratch(times, step, which) bpf_loop(times, step, &which, 0)
+#define make_repeatable(step, times) _Static_assert(times, "some")
+#define repeat_in_scratch(times, step, which) bpf_loop(times, step, &which, 0)
 #endif
 
 /*
  * Atomic changes whose result is used, since 5.12 ("bpf: Add BPF_FETCH field / create atomic_fetch_add instruction",
- * 5ca419f2864a). Before, what is one CPU's is changed plainly: tracepoints run their programs with preemption off, and
- * FLAK has none that runs in an interrupt. (An iterator that is preempted could give a sequence number out twice, from
- * 5.11 on, on kernels built for preemption.) What CPUs share is changed under a lock. A program that waited for it in vain
- * goes on without: only then could two get one number.
+ * 5ca419f2864a). Before, what is one CPU's is read, then added to: tracepoints run their programs with preemption off, and
+ * FLAK has none that runs in an interrupt. (An iterator that is preempted between, which happens from 5.11 on and on
+ * kernels built for preemption, can give a number out twice; none is ever taken back.) What CPUs share is changed under a
+ * lock. A program that waited for it in vain goes on without: then, too, two could get one number.
  */
 #if IS_OLD_KERNEL
 #define take_number(word)                                                                                              \
 	({                                                                                                             \
 		u64 __number = *(word);                                                                                \
-		*(word) = __number + 1;                                                                                \
+		__sync_fetch_and_add(word, 1);                                                                         \
 		__number;                                                                                              \
 	})
 #define or_own(word, bits)                                                                                             \
@@ -124,19 +125,19 @@
 #define and_own(word, bits) (*(word) &= (bits))
 #define next_id(word)                                                                                                  \
 	({                                                                                                             \
-		u32 __id, __is_locked = lock(LOCK_SHARED);                                                             \
+		u32 __id, __is_locked = try_lock(LOCK_SHARED);                                                         \
 		__id = *(volatile u32 *)(word) + 1;                                                                    \
-		*(volatile u32 *)(word) = __id;                                                                        \
+		__sync_fetch_and_add(word, 1);                                                                         \
 		unlock(LOCK_SHARED, __is_locked);                                                                      \
 		__id;                                                                                                  \
 	})
-/* What the word was; it is changed if that is `before`. */
+/* What the word was; it is changed if that is `before`. Others may add to it: what stays the same is not stored. */
 #define exchange_if(word, before, after)                                                                               \
 	({                                                                                                             \
 		typeof(*(word)) __was;                                                                                 \
-		u32 __is_locked = lock(LOCK_SHARED);                                                                   \
+		u32 __is_locked = try_lock(LOCK_SHARED);                                                               \
 		__was = *(volatile typeof(__was) *)(word);                                                             \
-		if (__was == (before))                                                                                 \
+		if (__was == (before) && (before) != (after))                                                          \
 			*(volatile typeof(__was) *)(word) = (after);                                                   \
 		unlock(LOCK_SHARED, __is_locked);                                                                      \
 		__was;                                                                                                 \
@@ -152,7 +153,7 @@ struct {
 	__type(value, u32);
 } locks SEC(".maps");
 
-int lock(u64 key);
+int try_lock(u64 key);
 int unlock(u64 key, u32 is_locked);
 #else
 #define take_number(word) __sync_fetch_and_add(word, 1)

@@ -344,7 +344,7 @@ int flak_pending(struct bpf_iter__task *ctx)
 	}
 	if (op == FLAK_OP_NONE)
 		state->fault.is_active = false; /* when it ends it is none that was seen to begin */
-	else if (seen_nr >= 0 && exchange_if(&state->nr, seen_nr, -1) != seen_nr)
+	else if (seen_nr >= 0 && (!is_still_of(state, task) || exchange_if(&state->nr, seen_nr, -1) != seen_nr))
 		return 0; /* it has returned meanwhile, and is recorded */
 	/* What a vector asks for is read when the call returns: not known here, so it passes for large enough. */
 	bytes = own->op <= FLAK_OP_PWRITEV2 && own->size_req == FLAK_NONE ? FLAK_NONE - 1 : own->size_req;

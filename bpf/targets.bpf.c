@@ -40,7 +40,7 @@ __noinline u32 change_traits(u32 tgid, u32 more, u32 fewer)
 
 	if (!trait)
 		return 0;
-	is_locked = lock(tgid);
+	is_locked = try_lock(tgid);
 	before = *trait;
 	*trait = (before | more) & ~fewer;
 	unlock(tgid, is_locked);

@@ -129,6 +129,9 @@ static __always_inline u64 find_in_rb_tree(u64 mm, u64 addr, u64 *last)
 
 	repeat(RB_MAX_DEPTH, rb_step, &walk);
 	*last = walk.last;
+	/* Memory of a mapping that went may be another program's by now: there they are freed at once. */
+	if (walk.found && kaddr(walk.found, struct vm_area_struct, vm_mm) != mm)
+		return 0;
 	return walk.found;
 }
 

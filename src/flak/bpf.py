@@ -76,8 +76,10 @@ _NOT_OLD = ("loop", "get_current_task_btf", "task_pt_regs", "task_storage_get", 
 def variants_for(btf: Btf) -> tuple[str, ...]:
     """Which variants a kernel with that BTF may load, best first."""
     if btf.has_function("bpf_rdonly_cast"):
-        return PLAIN, PROBE, OLD
-    return (PROBE, OLD) if all(map(btf.has_helper, _NOT_OLD)) else (OLD,)
+        return PLAIN, PROBE
+    if not all(map(btf.has_helper, _NOT_OLD)):
+        return (OLD,)
+    return (PROBE,) if btf.has_struct("maple_tree") else (PROBE, OLD)  # OLD walks the list of mappings that was before
 
 
 def object_bytes(variant: str = PLAIN) -> bytes:

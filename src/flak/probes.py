@@ -28,7 +28,7 @@ ADOPT, OPEN_FILES, MAPPINGS = "flak_adopt", "flak_fds", "flak_vmas"
 PENDING, PENDING_PATHS, PENDING_REQUESTS = "flak_pending", "flak_claims", "flak_requests"
 ITERATORS = (ADOPT, OPEN_FILES, MAPPINGS, PENDING, PENDING_PATHS, PENDING_REQUESTS)
 NOT_OF_OLD = {PENDING_PATHS, PENDING_REQUESTS}
-"""Iterators that kernels before 6.1 refuse, for what they call, and which follow nothing there."""
+"""Iterators that old kernels refuse, for what they call."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ LOST_WITHOUT = {
     "pages per fault": "how many pages a fault maps (page_count)",
     "io_uring": "what is done through io_uring; its calls are counted",
     "aio": "what is done through io_submit; its calls are counted",
-    "paths of blocked calls": "which path a call that hung already when tracing began is about",
+    "paths of blocked calls": "which path a call is about that has not returned, as open and stat",
     "enter of calls": "durations, calls that never return, the files of close, munmap and mremap",
 }
 """By concern, what a report cannot show when nothing serves it."""
@@ -211,11 +211,12 @@ def attach(
             if is_wanted and way:
                 hooks.served[concern] = way.name
             elif is_wanted:
-                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({reason or 'this kernel has none of the hooks'})"
+                reason = reason or ("this kernel is too old" if variant == OLD else "this kernel has none of the hooks")
+                hooks.missing[concern] = f"{LOST_WITHOUT[concern]} ({reason})"
         if variant == OLD:
             for concern, is_wanted in (("aio", config.traces_aio), ("paths of blocked calls", wants_latency)):
                 if is_wanted:
-                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} (this kernel's BPF has no loops)"
+                    hooks.missing[concern] = f"{LOST_WITHOUT[concern]} (this kernel is too old)"
         return hooks
     raise refusals[_Attempt(variants[0], None, None, None)]
 

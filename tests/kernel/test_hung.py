@@ -273,6 +273,10 @@ def scene(request: pytest.FixtureRequest, scenes: Scenes) -> Scene:
     made = scenes(request.param)
     if made.via == "io_uring" and is_without_io_uring():
         pytest.skip("io_uring is disabled here (kernel.io_uring_disabled)")
+    missing = request.getfixturevalue("privileged")
+    skip_unseen(made.via, missing)
+    if made.claimed:
+        skip_unseen("paths of blocked calls", missing)
     return made
 
 
@@ -487,11 +491,7 @@ def test_only_what_hangs_on_wanted_files_is_told(fuse: Fuse, workloads: Workload
 
 
 @all_of(*CALLS)
-def test_a_call_that_hung_already_is_told_and_is_an_access_when_it_returns(
-    scene: Scene, privileged: dict[str, str]
-) -> None:
-    if scene.claimed:
-        skip_unseen("paths of blocked calls", privileged)
+def test_a_call_that_hung_already_is_told_and_is_an_access_when_it_returns(scene: Scene) -> None:
     began = time.monotonic()
     with hanging(scene) as program:
         with flak.trace(pid=program.pid, hung=HUNG_S) as session:
@@ -513,11 +513,7 @@ def test_a_call_that_hung_already_is_told_and_is_an_access_when_it_returns(
 
 
 @all_of(*CALLS)
-def test_a_call_that_hung_before_tracing_and_after_is_an_unfinished_record(
-    scene: Scene, privileged: dict[str, str]
-) -> None:
-    if scene.claimed:
-        skip_unseen("paths of blocked calls", privileged)
+def test_a_call_that_hung_before_tracing_and_after_is_an_unfinished_record(scene: Scene) -> None:
     began = time.monotonic()
     with hanging(scene) as program:
         with flak.trace(pid=program.pid, all_files=True, duration=HUNG_S) as session:
