@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from flak.events import Fault, Mmap, Mremap, Munmap
 
 from .conftest import Runs, Together, Traced
-from .running import PAGE, Run, drop_from_cache, write_pages
+from .running import PAGE, Run, drop_from_cache, trace_command, write_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("sees_faults")]
 
@@ -117,6 +118,44 @@ def test_pages_read_from_storage_are_major_faults(maps: Runs) -> None:
     assert touch["majflt"] > 0, "the file was still in the page cache"
     assert sum(e.is_major for e in faults) == touch["majflt"]
     assert len(faults) == touch["minflt"] + touch["majflt"]
+
+
+MINCORE = """
+import ctypes, os, random, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+PROT_READ, MAP_SHARED, MADV_RANDOM, PAGE = 1, 1, 1, os.sysconf("SC_PAGESIZE")
+fd = os.open(sys.argv[1], os.O_RDONLY)
+size = os.fstat(fd).st_size
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+start = libc.mmap(None, size, PROT_READ, MAP_SHARED, fd, 0)
+assert not libc.madvise(start, size, MADV_RANDOM)
+order = list(range(size // PAGE))
+random.Random(7).shuffle(order)
+resident = ctypes.create_string_buffer(1)
+for page in order:
+    assert not libc.mincore(start + page * PAGE, PAGE, resident)
+    if not resident.raw[0] & 1:
+        print(page)
+    ctypes.c_char.from_address(start + page * PAGE).value
+"""
+
+
+def test_major_faults_are_on_the_pages_that_mincore_called_absent(tmp_path: Path) -> None:
+    path = tmp_path / "cold"
+    with path.open("wb", buffering=0) as file:
+        for _ in range(601):
+            file.write(bytes(PAGE))
+        os.fsync(file.fileno())
+    run = trace_command([sys.executable, "-c", MINCORE, path], tmp_path)
+    absent = [int(line) for line in run.output.split()]
+    if not absent:
+        pytest.skip("this file system keeps its files in memory")
+    assert pages_of([e for e in run.on(path, Fault) if e.is_major]) == absent
+    assert run.stats.is_exact
 
 
 def test_faults_have_latency_and_no_sizes(maps: Runs) -> None:
