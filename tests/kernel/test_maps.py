@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from flak.events import Fault, Mmap, Mremap, Munmap
 
 from .conftest import Runs, Together, Traced
-from .running import PAGE, Run, drop_from_cache, trace_command, write_pages
+from .running import PAGE, Run, Workloads, drop_from_cache, trace_command, write_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("sees_faults")]
 
@@ -118,6 +120,24 @@ def test_pages_read_from_storage_are_major_faults(maps: Runs) -> None:
     assert touch["majflt"] > 0, "the file was still in the page cache"
     assert sum(e.is_major for e in faults) == touch["majflt"]
     assert len(faults) == touch["minflt"] + touch["majflt"]
+
+
+PERF_FAULT = re.compile(r"(\w+)/\d+ (min|maj)fault \[.*\] => (.*)@0x([0-9a-f]+) \(d.\)$")
+
+
+@pytest.mark.parametrize("variant", ["read", "private", "shared", "window"])
+def test_perf_sees_the_same_faults_in_the_same_order(workloads: Workloads, tmp_path: Path, variant: str) -> None:
+    if not shutil.which("perf"):
+        pytest.skip("perf is not installed (package linux-perf in Debian, linux-tools-generic in Ubuntu)")
+    path, log = write_pages(tmp_path / "mapped", PAGES + 3), tmp_path / "perf.log"
+    command = workloads.command("maps", variant, path, PAGES)
+    run = trace_command(["perf", "trace", "-F", "all", "--no-syscalls", "-o", log, "--", *command], tmp_path)
+    said = log.read_text() if log.exists() else ""
+    if run.status or "LOST" in said or not (witnessed := re.findall(PERF_FAULT.pattern, said, re.MULTILINE)):
+        pytest.skip(f"perf trace did not tell all faults here (status {run.status})")
+    expected = [(kind == "maj", int(at, 16) // PAGE) for _, kind, name, at in witnessed if name == str(path)]
+    assert [(e.is_major, e.file_offset // PAGE) for e in run.on(path, Fault)] == expected
+    assert len(expected) == sum(run.step("touch")[kind] for kind in ("minflt", "majflt"))
 
 
 MINCORE = """
