@@ -239,7 +239,7 @@ __noinline u64 send_some_mappings(u64 task, u64 mm, u64 vma)
 }
 
 /*
- * Before 5.13 ("bpf: Introduce task_vma bpf_iter", 3a7b35b899de) no iterator goes over mappings: the list of them is walked
+ * Before "bpf: Introduce task_vma bpf_iter" (3a7b35b899de) no iterator goes over mappings: the list of them is walked
  * without the lock that guards it. Whatever is read of a mapping that went meanwhile was true a moment ago, or is no
  * mapping of the program's and ends the walk.
  */

@@ -115,7 +115,10 @@ struct task_state {
 };
 
 #if IS_OLD_KERNEL
-/* Before 5.11 tracing programs have no task storage: by a task's address, deleted when the next task begins there, or ends. */
+/*
+ * Before 5.11 tracing programs have no task storage. By a task's address; deleted when the task ends, and when another
+ * begins there.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * What BPF programs do without on kernels before 5.18 or so, and what is used instead there. Each pair of definitions says what the
- * programs want, first as old kernels give it. (docs/architecture.md, "Old kernels"; the object is another one,
- * because a kernel refuses an object for what it does not know, also where it would not be reached.)
+ * What BPF programs do without on kernels before 5.18 or so, and what is used instead there. Each pair of definitions says
+ * what the programs want, first as old kernels give it. The object is another one, because a kernel refuses an object for
+ * what it does not know, also where it would not be reached (docs/architecture.md, "Old kernels").
  */
 #ifndef FLAK_OLD_KERNEL_BPF_H
 #define FLAK_OLD_KERNEL_BPF_H
