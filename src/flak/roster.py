@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from flak.watch import CgroupWatch
 
 __all__ = ["Roster"]
 
-ADOPT_ARM, ADOPT_ALL = 1, 2
+ADOPT_ARM, ADOPT_ALL, ADOPT_COUNT = 1, 2, 3
 """What the iterator flak_adopt does (bpf/attach.bpf.c)."""
 
 INITIAL_PID_NS = 0xEFFF_FFFC
@@ -35,7 +36,9 @@ class Roster:
         self._selection = selection
         self._targets: list[Target] = []
         self._watch: CgroupWatch | None = None
+        self._bpf: BpfObject | None = None
         self._shared: Shared | None = None
+        self._next_count = time.monotonic()
 
     # --- before the programs are loaded
 
@@ -68,7 +71,7 @@ class Roster:
 
     def arm(self, bpf: BpfObject, shared: Shared, pid: int) -> None:
         """Have a command traced from its exec on: what the child does until then is FLAK's own doing."""
-        self._shared = shared
+        self._bpf, self._shared = bpf, shared
         shared.write("roots", [pid])
         shared["root_count"][0] = 1
         shared["adopt_mode"][0] = ADOPT_ARM
@@ -81,7 +84,7 @@ class Roster:
         """Make the chosen processes and their children targets, as far as they run already. TargetError where one that
         was named has ended meanwhile, or cannot be traced.
         """
-        self._shared = shared
+        self._bpf, self._shared = bpf, shared
         pids, tids = self._selection.pids, self._selection.tids
         shared.write("roots", pids.chosen)
         shared.write("roots", pids.excluded, MAX_CHOICES)
@@ -132,11 +135,28 @@ class Roster:
         assert shared, "asked before the programs run"
         if self._cgroups.has_news():
             self._tell_cgroups(shared)
-        if (selection.pids.chosen or selection.command) and shared["live_processes"][0] <= 0 and not self.is_armed:
+        has_tree = bool(selection.pids.chosen or selection.command) and not self.is_armed
+        if has_tree and (shared["live_processes"][0] <= 0 or self._have_ended_unseen()):
             return True
         if selection.tids.chosen and shared["live_threads"][0] <= 0:
             return True
         return self._cgroups.is_over()
+
+    def _have_ended_unseen(self) -> bool:
+        """Is none of the processes alive that the hooks know of? Asked once a second, where the kernel says that it has
+        skipped hooks (recursion misses, Linux 7.2 on): had that been an exit, it would be waited for without end.
+        """
+        now = time.monotonic()
+        if now < self._next_count:
+            return False
+        self._next_count = now + 1
+        assert self._bpf and self._shared
+        if not self._bpf.recursion_misses(probes.PROCESSES):
+            return False
+        self._shared["adopt_mode"][0] = ADOPT_COUNT
+        self._shared["adopted_count"][0] = 0
+        self._bpf.run_iterator(probes.ADOPT)
+        return not self._shared["adopted_count"][0]
 
     # --- in words
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import flak
+from flak.bpf import BpfObject
 from flak.events import Exec, Exit, Fork, Read
 
 from .conftest import FILE, Runs, Together, Traced
@@ -113,3 +117,18 @@ def test_an_exec_from_another_thread_keeps_the_process_traced(runs: Runs) -> Non
     executed = run.of(Exec)[1]
     assert (executed.tid, executed.old_tid) == (after.pid, before.tid)
     assert run.of(Exit)[-1].is_last
+
+
+def test_a_trace_ends_though_the_kernel_skipped_the_end_of_a_process(
+    privileged: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    with waiting as program, flak.trace(pid=program.pid, duration=20) as session:
+        assert program.stdin
+        session._shared["live_processes"][0] += 1  # as if another one had ended unseen
+        monkeypatch.setattr(BpfObject, "recursion_misses", lambda bpf, programs: 1)
+        began = time.monotonic()
+        program.stdin.close()
+        exits = [e.pid for e in session if isinstance(e, Exit)]
+    assert exits == [program.pid]
+    assert time.monotonic() - began < 15
