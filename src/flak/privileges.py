@@ -3,7 +3,9 @@
 Loading and attaching need much; parsing, formatting and writing, where hostile names pass through, need nothing. So
 the command line becomes the user who called sudo and keeps three capabilities that only read and signal:
 CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE for the names of containers, which are in files and processes of others, and
-CAP_KILL to pass signals on to a command that runs as somebody else. See capabilities(7).
+CAP_KILL to pass signals on to a command that runs as somebody else. Kernels before 5.19 want CAP_BPF for every bpf(2)
+call ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"), also to run an iterator that is loaded: there it is
+kept, too. See capabilities(7).
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 
-from flak.bpf import limit_capabilities, permitted_capabilities, prctl
+from flak.bpf import Btf, limit_capabilities, permitted_capabilities, prctl
 from flak.target import User
 
 __all__ = ["shed"]
 
 _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SETPCAP, _CAP_SYS_PTRACE = 2, 5, 8, 19
+_CAP_BPF = 39
 _KEPT = 1 << _CAP_DAC_READ_SEARCH | 1 << _CAP_KILL | 1 << _CAP_SYS_PTRACE
 _MOST_CAPABILITIES = 64
 
@@ -31,10 +34,13 @@ def shed(user: User | None) -> None:
     user: who to become; None keeps the user, and of the capabilities only the harmless ones. What a kernel or a seccomp
     filter refuses is left as it is: tracing goes on.
     """
-    permitted = permitted_capabilities()
+    permitted, wanted = permitted_capabilities(), _KEPT
+    with Btf.of_kernel() as btf:
+        if not btf.has_struct("maple_tree"):  # came with 6.1: nothing in BTF tells 5.19
+            wanted |= 1 << _CAP_BPF
     if permitted & 1 << _CAP_SETPCAP:
         for capability in range(_MOST_CAPABILITIES):
-            if not _KEPT >> capability & 1:
+            if not wanted >> capability & 1:
                 prctl(_PR_CAPBSET_DROP, capability)  # EINVAL above the last one
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
@@ -45,4 +51,4 @@ def shed(user: User | None) -> None:
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
         prctl(_PR_SET_KEEPCAPS, 0)
-    limit_capabilities(permitted & _KEPT)
+    limit_capabilities(permitted & wanted)
