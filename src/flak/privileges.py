@@ -21,6 +21,7 @@ __all__ = ["shed"]
 _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SETPCAP, _CAP_SYS_PTRACE = 2, 5, 8, 19
 _CAP_BPF = 39
 _KEPT = 1 << _CAP_DAC_READ_SEARCH | 1 << _CAP_KILL | 1 << _CAP_SYS_PTRACE
+_KEPT_BEFORE_6_1 = _KEPT | 1 << _CAP_BPF
 _MOST_CAPABILITIES = 64
 
 # <linux/prctl.h>
@@ -34,10 +35,9 @@ def shed(user: User | None) -> None:
     user: who to become; None keeps the user, and of the capabilities only the harmless ones. What a kernel or a seccomp
     filter refuses is left as it is: tracing goes on.
     """
-    permitted, wanted = permitted_capabilities(), _KEPT
     with Btf.of_kernel() as btf:
-        if not btf.has_struct("maple_tree"):  # came with 6.1: nothing in BTF tells 5.19
-            wanted |= 1 << _CAP_BPF
+        wanted = _KEPT if btf.has_struct("maple_tree") else _KEPT_BEFORE_6_1  # nothing in BTF tells 5.19
+    permitted = permitted_capabilities()
     if permitted & 1 << _CAP_SETPCAP:
         for capability in range(_MOST_CAPABILITIES):
             if not wanted >> capability & 1:
