@@ -15,7 +15,7 @@ enum {
 	ADOPT_SELF = 0,	 /* find out who FLAK is: before any hook is on */
 	ADOPT_ARM = 1,	 /* the first root joins the tree at its next exec */
 	ADOPT_ALL = 2,	 /* give traits to all processes, and numbers to the chosen threads */
-	ADOPT_COUNT = 3, /* count the processes of the tree that live, into adopted_count */
+	ADOPT_COUNT = 3, /* count the processes of the tree, and the chosen threads, that live */
 };
 
 u32 adopt_mode = ADOPT_SELF;
@@ -23,6 +23,7 @@ u32 roots[2 * FLAK_MAX_CHOICES] = {}; /* processes chosen and excluded by number
 u32 root_count = 0, excluded_root_count = 0;
 u32 wanted_tids[2 * FLAK_MAX_CHOICES] = {}; /* threads likewise */
 u32 adopted_count = 0;			    /* processes that got a trait, or were counted */
+u32 counted_threads = 0;		    /* chosen threads that were counted */
 u64 found_roots = 0;			    /* which roots were seen, a bit each */
 
 /* The iterator runs in FLAK's own context. */
@@ -118,6 +119,8 @@ int flak_adopt(struct bpf_iter__task *ctx)
 		if (tread(task, pid) == tread(task, tgid) && threads_alive(task) &&
 		    traits_of(tread(task, tgid)) & TRAIT_ALIVE)
 			__sync_fetch_and_add(&adopted_count, 1);
+		if (selects_threads && !is_exiting(task) && is_chosen_thread(tread(task, pid)))
+			__sync_fetch_and_add(&counted_threads, 1);
 		return 0;
 	}
 	if (selects_threads && !is_exiting(task)) {

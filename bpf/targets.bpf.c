@@ -150,6 +150,11 @@ static __noinline int judge_task(u64 task)
 	return !excluded_cgroup_count || !is_in_cgroups(cgroup, FLAK_MAX_CHOICES, excluded_cgroup_count);
 }
 
+__noinline int is_chosen_thread(u32 tid)
+{
+	return is_one_of(tids, tid_count, tid);
+}
+
 /* A thread has ended: its number may be given to another. */
 __noinline int end_thread(u32 tid)
 {

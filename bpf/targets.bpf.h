@@ -40,6 +40,7 @@ extern s32 live_threads;
 /* Not global: a global function may not be handed a typed pointer. */
 static int judge_task(u64 task);
 int traits_of_name(u64 first, u64 second);
+int is_chosen_thread(u32 tid);
 int end_thread(u32 tid);
 int rename_thread(u32 tid, u32 now);
 

@@ -71,6 +71,7 @@ VARIABLES: dict[str, Variable] = {
     "cgroup_depths": Variable(".bss", "I", 4, 128),
     "cgroup_ids": Variable(".bss", "Q", 8, 128),
     "claim_seed": Variable(".rodata", "Q", 8, 1),
+    "counted_threads": Variable(".bss", "I", 4, 1),
     "counters": Variable(".bss", "struct flak_counters", 192, 1024),
     "excluded_cgroup_count": Variable(".rodata", "I", 4, 1),
     "excluded_root_count": Variable(".bss", "I", 4, 1),

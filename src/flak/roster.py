@@ -136,16 +136,18 @@ class Roster:
         if self._cgroups.has_news():
             self._tell_cgroups(shared)
         has_tree = bool(selection.pids.chosen or selection.command) and not self.is_armed
-        if has_tree and (shared["live_processes"][0] <= 0 or self._have_ended_unseen()):
+        has_threads = bool(selection.tids.chosen)
+        if (has_tree and shared["live_processes"][0] <= 0) or (has_threads and shared["live_threads"][0] <= 0):
             return True
-        if selection.tids.chosen and shared["live_threads"][0] <= 0:
-            return True
-        return self._cgroups.is_over()
+        return self._cgroups.is_over() or self._have_ended_unseen(has_tree, has_threads)
 
-    def _have_ended_unseen(self) -> bool:
-        """Is none of the processes alive that the hooks know of? Asked once a second, where the kernel says that it has
-        skipped hooks (recursion misses, Linux 7.2 on): had that been an exit, it would be waited for without end.
+    def _have_ended_unseen(self, has_tree: bool, has_threads: bool) -> bool:
+        """Is none of the processes, or of the chosen threads, alive that the hooks know of? Asked once a second, where
+        the kernel says that it has skipped hooks (recursion misses, Linux 7.2 on): had that been an exit, it would be
+        waited for without end.
         """
+        if not (has_tree or has_threads):
+            return False
         now = time.monotonic()
         if now < self._next_count:
             return False
@@ -153,10 +155,11 @@ class Roster:
         assert self._bpf and self._shared
         if not self._bpf.recursion_misses(probes.PROCESSES):
             return False
+        processes, threads = self._shared["adopted_count"], self._shared["counted_threads"]
         self._shared["adopt_mode"][0] = ADOPT_COUNT
-        self._shared["adopted_count"][0] = 0
+        processes[0] = threads[0] = 0
         self._bpf.run_iterator(probes.ADOPT)
-        return not self._shared["adopted_count"][0]
+        return (has_tree and not processes[0]) or (has_threads and not threads[0])
 
     # --- in words
 

@@ -119,15 +119,18 @@ def test_an_exec_from_another_thread_keeps_the_process_traced(runs: Runs) -> Non
     assert run.of(Exit)[-1].is_last
 
 
-def test_a_trace_ends_though_the_kernel_skipped_the_end_of_a_process(
-    privileged: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("choice", "living"), [("pid", "live_processes"), ("tid", "live_threads")])
+def test_a_trace_ends_though_the_kernel_skipped_the_end_of_a_target(
+    choice: str, living: str, privileged: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    with waiting as program, flak.trace(pid=program.pid, duration=20) as session:
+    with waiting as program, flak.trace(**{choice: program.pid}, duration=20) as session:
         assert program.stdin
-        session._shared["live_processes"][0] += 1  # as if another one had ended unseen
+        session._shared[living][0] += 1  # as if another one had ended unseen
         monkeypatch.setattr(BpfObject, "recursion_misses", lambda bpf, programs: 1)
         began = time.monotonic()
+        time.sleep(1.5)  # long enough for one that lives to be counted, too
+        assert not session._roster.is_exhausted()
         program.stdin.close()
         exits = [e.pid for e in session if isinstance(e, Exit)]
     assert exits == [program.pid]
