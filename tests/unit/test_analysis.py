@@ -200,6 +200,10 @@ class TestDistributions:
     def test_typical_size_is_what_was_asked_not_what_came(self) -> None:
         assert result(*(access(size=65_536, ret=100 * n) for n in range(5)), access(size=10)).typical_size == 65_536
 
+    def test_who_asks_for_more_than_a_call_can_move_asks_for_what_came(self) -> None:
+        assert result(*(access(size=(1 << 63) - 1, ret=n) for n in (0, 1 << 20))).typical_size == 1 << 20
+        assert result(access(size=0x7FFF_F000, ret=5)).typical_size == 0x7FFF_F000
+
     def test_odd_sizes_come_back_exactly(self) -> None:
         assert result(access(size=4099), access(size=4099), access(size=1)).typical_size == 4099
 

@@ -27,6 +27,7 @@ from flak.analysis.totals import Sum, Totals
 from flak.events import Batch, EventSource, Exit, Folded, Mark, Tables
 
 _CHUNK = 1 << 15  # slots; a chunk's columns stay in the caches
+_MAX_RW_COUNT = 0x7FFF_F000  # INT_MAX & PAGE_MASK: the most that a call moves (read(2), sendfile(2)), in bytes
 _CALL_LATENCY, _FAULT_LATENCY, _SIZE = range(3)  # series of histograms, KINDS of them per file
 
 
@@ -144,7 +145,8 @@ class FilePatterns:
         series = done.file * KINDS
         latencies = series + np.where(is_fault, _FAULT_LATENCY, _CALL_LATENCY)
         self._histograms.add(*only(done.latency_ns >= 0, latencies, done.latency_ns))
-        self._histograms.add(*only(~is_fault & (done.size_req >= 0), series + _SIZE, done.size_req))
+        sizes = np.where(done.size_req > _MAX_RW_COUNT, done.ret, done.size_req)  # more is asked for: all there is
+        self._histograms.add(*only(~is_fault & (sizes >= 0), series + _SIZE, sizes))
         is_placed = done.file_offset >= 0
         self._count_placed(done.where(is_placed), *only(is_placed, pair))
 
