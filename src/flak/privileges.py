@@ -3,9 +3,9 @@
 Loading and attaching need much; parsing, formatting and writing, where hostile names pass through, need nothing. So
 the command line becomes the user who called sudo and keeps three capabilities that only read and signal:
 CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE for the names of containers, which are in files and processes of others, and
-CAP_KILL to pass signals on to a command that runs as somebody else. Kernels before 5.19 want CAP_BPF for every bpf(2)
-call ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"), also to run an iterator that is loaded: there it is
-kept, too. See capabilities(7).
+CAP_KILL to pass signals on to a command that runs as somebody else. Kernels before 5.19 want CAP_BPF, or CAP_SYS_ADMIN,
+for every bpf(2) call unless kernel.unprivileged_bpf_disabled is 0 ("bpf: refine kernel.unprivileged_bpf_disabled
+behaviour"), also to run an iterator that is loaded: there the lesser one of the two is kept, too. See capabilities(7).
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from flak.target import User
 __all__ = ["shed"]
 
 _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SETPCAP, _CAP_SYS_PTRACE = 2, 5, 8, 19
-_CAP_BPF = 39
+_CAP_SYS_ADMIN, _CAP_BPF = 21, 39
 _KEPT = 1 << _CAP_DAC_READ_SEARCH | 1 << _CAP_KILL | 1 << _CAP_SYS_PTRACE
-_KEPT_BEFORE_6_1 = _KEPT | 1 << _CAP_BPF
 _MOST_CAPABILITIES = 64
 
 # <linux/prctl.h>
@@ -35,9 +34,9 @@ def shed(user: User | None) -> None:
     user: who to become; None keeps the user, and of the capabilities only the harmless ones. What a kernel or a seccomp
     filter refuses is left as it is: tracing goes on.
     """
-    with Btf.of_kernel() as btf:
-        wanted = _KEPT if btf.has_struct("maple_tree") else _KEPT_BEFORE_6_1  # nothing in BTF tells 5.19
     permitted = permitted_capabilities()
+    with Btf.of_kernel() as btf:
+        wanted = _kept(permitted, is_before_6_1=not btf.has_struct("maple_tree"))  # nothing in BTF tells 5.19
     if permitted & 1 << _CAP_SETPCAP:
         for capability in range(_MOST_CAPABILITIES):
             if not wanted >> capability & 1:
@@ -52,3 +51,9 @@ def shed(user: User | None) -> None:
             os.setresuid(user.uid, user.uid, user.uid)
         prctl(_PR_SET_KEEPCAPS, 0)
     limit_capabilities(permitted & wanted)
+
+
+def _kept(permitted: int, *, is_before_6_1: bool) -> int:
+    if not is_before_6_1:
+        return _KEPT
+    return _KEPT | 1 << (_CAP_BPF if permitted >> _CAP_BPF & 1 else _CAP_SYS_ADMIN)

@@ -11,7 +11,7 @@ import pytest
 
 import flak
 from flak import _libbpf, privileges
-from flak.privileges import _CAP_BPF, _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SYS_PTRACE
+from flak.privileges import _CAP_BPF, _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SYS_ADMIN, _CAP_SYS_PTRACE
 
 PACKAGE = Path(flak.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -22,8 +22,11 @@ def test_the_capabilities_that_stay_are_those_named() -> None:
     everywhere, before_6_1 = re.search(r"every capability but three: (.*?);(.*?);\n", TEXT, re.DOTALL).groups()
     assert set(re.findall(r"CAP_[A-Z_]+", everywhere)) == {"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_KILL"}
     assert privileges._KEPT == 1 << _CAP_DAC_READ_SEARCH | 1 << _CAP_SYS_PTRACE | 1 << _CAP_KILL
-    assert re.findall(r"CAP_[A-Z_]+", before_6_1) == ["CAP_BPF"]
-    assert privileges._KEPT_BEFORE_6_1 == privileges._KEPT | 1 << _CAP_BPF
+    assert re.findall(r"CAP_[A-Z_]+", before_6_1) == ["CAP_BPF", "CAP_SYS_ADMIN"]
+    both, admin = 1 << _CAP_BPF | 1 << _CAP_SYS_ADMIN, 1 << _CAP_SYS_ADMIN
+    assert privileges._kept(both, is_before_6_1=False) == privileges._KEPT
+    assert privileges._kept(both, is_before_6_1=True) == privileges._KEPT | 1 << _CAP_BPF
+    assert privileges._kept(admin, is_before_6_1=True) == privileges._KEPT | 1 << _CAP_SYS_ADMIN
 
 
 def test_what_it_links_to_is_there() -> None:
