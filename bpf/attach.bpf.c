@@ -240,7 +240,7 @@ __noinline u64 send_some_mappings(u64 task, u64 mm, u64 vma)
 	u64 i;
 
 	for (i = 0; i < MAPPINGS_AT_ONCE; i++) {
-		if (!vma || kaddr(vma, struct vm_area_struct, vm_mm) != mm)
+		if (!vma || kaddr(vma, struct vm_area_struct, vm_mm) != mm || kaddr(task, struct task_struct, mm) != mm)
 			return 0;
 		send_one_mapping(task, vma, FLAK_MARK_ATTACHED);
 		vma = kaddr(vma, struct vm_area_struct___rb, vm_next);
@@ -251,7 +251,7 @@ __noinline u64 send_some_mappings(u64 task, u64 mm, u64 vma)
 /*
  * Before "bpf: Introduce task_vma bpf_iter" (3a7b35b899de) no iterator goes over mappings: the list of them is walked
  * without the lock that guards it. Whatever is read of a mapping that went meanwhile was true a moment ago, or is no
- * mapping of the program's and ends the walk.
+ * mapping of the program's and ends the walk, as does an exec, after which all its memory may be somebody else's.
  */
 SEC("iter/task")
 int flak_vmas(struct bpf_iter__task *ctx)

@@ -87,8 +87,8 @@ static __always_inline void become_program(struct task_struct *task)
 	u32 named = traits_by_name((u64)task);
 
 	if (armed_tgid && armed_tgid == (u32)tread(task, tgid)) {
+		join_tree(tread(task, tgid)); /* first: user space ends the trace where nobody is armed or alive */
 		armed_tgid = 0;
-		join_tree(tread(task, tgid));
 	}
 	if (!judges_names)
 		return;

@@ -15,7 +15,7 @@ from typing import Any
 from flak import probes
 from flak._records import MAX_CHOICES
 from flak.bpf import BpfObject, Shared
-from flak.errors import TargetError
+from flak.errors import AttachError, TargetError
 from flak.selection import Selection
 from flak.target import Target, check_thread, describe
 from flak.watch import CgroupWatch
@@ -24,6 +24,9 @@ __all__ = ["Roster"]
 
 ADOPT_ARM, ADOPT_ALL, ADOPT_COUNT = 1, 2, 3
 """What the iterator flak_adopt does (bpf/attach.bpf.c)."""
+
+EMPTY_COUNTS = 5
+"""So many looks in a row, a second apart, must find nobody alive."""
 
 INITIAL_PID_NS = 0xEFFF_FFFC
 """Inode number of the initial pid namespace: PROC_PID_INIT_INO (include/linux/proc_ns.h)."""
@@ -39,6 +42,7 @@ class Roster:
         self._bpf: BpfObject | None = None
         self._shared: Shared | None = None
         self._next_count = time.monotonic()
+        self._empty_counts = 0
 
     # --- before the programs are loaded
 
@@ -144,7 +148,8 @@ class Roster:
     def _have_ended_unseen(self, has_tree: bool, has_threads: bool) -> bool:
         """Is none of the processes, or of the chosen threads, alive that the hooks know of? Asked once a second, where
         the kernel says that it has skipped hooks (recursion misses, Linux 7.2 on): had that been an exit, it would be
-        waited for without end.
+        waited for without end. For a while an exec hides the thread that makes it, and one look over all tasks can miss
+        one: hence several looks must find nobody.
         """
         if not (has_tree or has_threads):
             return False
@@ -158,8 +163,13 @@ class Roster:
         processes, threads = self._shared["adopted_count"], self._shared["counted_threads"]
         self._shared["adopt_mode"][0] = ADOPT_COUNT
         processes[0] = threads[0] = 0
-        self._bpf.run_iterator(probes.ADOPT)
-        return (has_tree and not processes[0]) or (has_threads and not threads[0])
+        try:
+            self._bpf.run_iterator(probes.ADOPT)
+        except AttachError:  # refused now, for want of a descriptor say; the next look may tell
+            return False
+        is_over = (has_tree and not processes[0]) or (has_threads and not threads[0])
+        self._empty_counts = self._empty_counts + 1 if is_over else 0
+        return self._empty_counts == EMPTY_COUNTS
 
     # --- in words
 

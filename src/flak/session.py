@@ -26,7 +26,7 @@ from flak._skeleton import Config
 from flak.bpf import BpfObject, Shared
 from flak.containers import Names
 from flak.drain import Drain, Round
-from flak.errors import OutputError, UsageError
+from flak.errors import AttachError, OutputError, UsageError
 from flak.events import (
     CLASS_OF_OP,
     VIA,
@@ -196,6 +196,7 @@ class Session:
         self._taken = 0  # accesses handed on, while max_events limits them
         self._is_full = False  # and others were left out
         self._misses = 0
+        self._refusal: AttachError | None = None  # of the last look at what is under way
         self._final: Counters | None = None
         self._final_sequences: dict[int, tuple[int, int]] = {}
 
@@ -407,7 +408,8 @@ class Session:
             except OutputError:
                 self._books.take_back(writer.unwritten - refused, self._books.lost, "user_write_failed")
                 rounds.close()  # gives the round back, or it would be counted again
-                self._finish()
+                with contextlib.suppress(AttachError):
+                    self._finish()
                 raise
             if writer.is_full:
                 self._books.take_back(writer.unwritten - refused, self._books.filtered, "max_size")
@@ -515,7 +517,10 @@ class Session:
         # First what sees beginnings. What began is recorded once: where it ends, or by iterators of what is under way.
         for name in (probes.CALL_ENTER, *probes.SUBMISSIONS):
             self._bpf.detach(name)
-        self._pending.finish()
+        try:
+            self._pending.finish()
+        except AttachError as error:
+            self._refusal = error  # first what the rings hold is drained
         for name in programs:
             self._bpf.detach(name)
         self._misses = self._bpf.recursion_misses(programs)
@@ -523,7 +528,10 @@ class Session:
         self._is_over = True
 
     def _finish(self) -> None:
-        """The run's counters, once and for all. Records that nobody took are drained and counted as lost."""
+        """The run's counters, once and for all. Records that nobody took are drained and counted as lost.
+
+        Raises AttachError, at its end, where the kernel did not let FLAK look at what is under way.
+        """
         if self._final or not self._tally:
             return
         self._stop_tracing()
@@ -535,6 +543,8 @@ class Session:
             self._drain.give_back(found)
         self._final_sequences = self._books.sequences()
         self._final = self._books.counters(recursion_misses=self._misses, is_complete=True)
+        if self._refusal:
+            raise self._refusal
 
     # --- counting
 

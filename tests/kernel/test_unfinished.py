@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -69,6 +72,43 @@ def test_a_read_still_waiting_when_tracing_stops_is_marked_with_its_age(workload
     assert (waiting.size_ret, waiting.errno, waiting.size_req) == (None, None, 5)
     assert 0 < waiting.latency_ns < 10_000_000_000
     assert session.stats.is_exact
+
+
+REFUSING = """
+import sys
+from flak import pending
+from flak.cli import main
+from flak.errors import AttachError
+
+def refuse(self):
+    raise AttachError("cannot run iterator flak_pending: no descriptors")
+
+pending.Pending.finish = refuse
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("verb", ["trace", "record"])
+def test_what_was_seen_is_kept_where_the_kernel_refuses_the_last_look(
+    verb: str, workloads: Workloads, indexed: Path, tmp_path: Path
+) -> None:
+    target = workloads.command("preads", indexed, 997, 1)
+    out = tmp_path / ("lines" if verb == "trace" else "run.flak")
+    options = ["--json"] if verb == "trace" else []
+    command = [sys.executable, "-c", REFUSING, verb, *options, "-o", out, "--", *target]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("cannot run iterator flak_pending: no descriptors") == 1
+    assert "Traceback" not in done.stderr
+    if verb == "record":
+        with flak.open(out) as recording:
+            reads = [e for e in recording if isinstance(e, Read) and e.path == str(indexed)]
+            assert recording.stats.is_exact
+        assert len(reads) == 997
+    else:
+        events = [json.loads(line) for line in out.read_text().splitlines()]
+        assert sum(e["op"] == "pread64" and e["path"] == str(indexed) for e in events) == 997
+        assert events[-1]["op"] == "counters"
 
 
 def test_without_latency_a_read_still_waiting_has_no_age_and_is_not_attached(workloads: Workloads, fifo: Path) -> None:

@@ -19,7 +19,7 @@ from flak.cli.outputs import check_creatable, standard, streams
 from flak.cli.replay import view
 from flak.cli.request import Capture, Display
 from flak.cli.viewing import Viewer
-from flak.errors import FlakError, TargetError, UsageError
+from flak.errors import AttachError, FlakError, TargetError, UsageError
 from flak.privileges import shed
 from flak.session import Session
 from flak.target import FAILED_BEFORE_EXEC, NOT_EXECUTABLE, NOT_FOUND, run_as
@@ -47,10 +47,14 @@ def trace(capture: Capture, display: Display, console: Console) -> int:
 def _view(session: Session, viewer: Viewer) -> None:
     with viewer:
         viewer.begin(session.anchor)
-        for batch in session.rounds():
-            if viewer.has_lines and not viewer.show(session.decode(batch)):
-                session.stop()
-            viewer.count(batch, session.tables)
+        try:
+            for batch in session.rounds():
+                if viewer.has_lines and not viewer.show(session.decode(batch)):
+                    session.stop()
+                viewer.count(batch, session.tables)
+        except AttachError:  # comes last, when all that was seen has been shown
+            viewer.end(session.tail() if viewer.has_lines else (), session.stats, session.elapsed_s)
+            raise
         viewer.end(session.tail() if viewer.has_lines else (), session.stats, session.elapsed_s)
 
 
