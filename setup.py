@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # isolated builds leav
 
 import build_bpf
 
+XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 20}]
+"""A dictionary as large as an object: who unpacks it needs the memory of the whole of it."""
 MACHINES = {62: "x86_64", 183: "aarch64"}  # by e_machine of an ELF file
 BUNDLE = Path(os.environ["FLAK_BUNDLE_LIBBPF"]) if os.environ.get("FLAK_BUNDLE_LIBBPF") else None
 
@@ -45,7 +47,9 @@ class BuildPy(build_py):
         if self.editable_mode:
             return
         for image in sorted(Path(self.build_lib, "flak/_bpf").glob("*.bpf.o")):
-            image.with_name(f"{image.name}.xz").write_bytes(lzma.compress(image.read_bytes(), preset=9))
+            packed = image.with_name(f"{image.name}.xz")
+            packed.write_bytes(lzma.compress(image.read_bytes(), filters=XZ))
+            packed.chmod(0o644)  # whatever new files get here: wheels keep it
             image.unlink()
         if BUNDLE:
             target = Path(self.build_lib, "flak/_lib")

@@ -101,16 +101,26 @@ def object_bytes(variant: str = PLAIN) -> bytes:
         digest = None
     if hashlib.sha256(image).hexdigest() != digest:
         raise SchemaMismatch(
-            f"{folder / name} is not the object that was built: it differs from manifest.json",
+            f"{_object_file(folder, name)} is not the object that was built: it differs from manifest.json",
             "reinstall FLAK, or run `python build_bpf.py` in the source tree",
         )
     return image
 
 
-def _unpacked(folder: Traversable, name: str) -> bytes:
+def _object_file(folder: Traversable, name: str) -> Traversable:
     # Wheels have each object as NAME.xz (setup.py), which takes 10 ms to unpack; a source tree has it as it was built.
-    if (folder / name).is_file() or not (folder / f"{name}.xz").is_file():
-        return (folder / name).read_bytes()
+    packed = folder / f"{name}.xz"
+    return packed if packed.is_file() and not (folder / name).is_file() else folder / name
+
+
+_LARGEST, _UNPACKING = 16 << 20, 16 << 20
+"""Bytes: no object is larger, and none takes more memory to unpack."""
+
+
+def _unpacked(folder: Traversable, name: str) -> bytes:
+    file = _object_file(folder, name)
+    if file.name == name:
+        return file.read_bytes()
     try:
         import lzma
     except ImportError:
@@ -118,8 +128,8 @@ def _unpacked(folder: Traversable, name: str) -> bytes:
             "this Python was built without lzma", "use one that has it, as distributions' have"
         ) from None
     try:
-        return lzma.decompress((folder / f"{name}.xz").read_bytes())
-    except (lzma.LZMAError, EOFError):
+        return lzma.LZMADecompressor(memlimit=_UNPACKING).decompress(file.read_bytes(), _LARGEST)
+    except lzma.LZMAError:
         return b""  # what manifest.json does not know
 
 

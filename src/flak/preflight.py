@@ -70,12 +70,13 @@ _CAUSES = {"capabilities", "seccomp", "security module"}
 
 
 def _kernel(here: Host) -> Iterator[Finding]:
-    from flak.bpf import object_bytes
+    from flak.bpf import OLD, PLAIN, PROBE, object_bytes
     from flak.errors import NotSupported, SchemaMismatch
 
     system = os.uname()
     try:
-        object_bytes()
+        for variant in (PLAIN, PROBE, OLD):
+            object_bytes(variant)
     except (NotSupported, SchemaMismatch) as error:
         yield Finding("kernel", "fail", error.message, fix=error.hint)
     else:

@@ -228,9 +228,11 @@ def test_an_object_is_packed_in_a_wheel_and_then_checked_as_well(
     packed.write_bytes(lzma.compress(image.read_bytes()))
     image.unlink()
     assert fake["kernel"].status == "ok"
-    for broken in packed.read_bytes()[:-9], b"no xz at all", lzma.compress(b"another object"), b"":
+    half = packed.read_bytes()[: packed.stat().st_size // 2]
+    endless, greedy = lzma.compress(bytes(64 << 20), preset=0), lzma.compress(b"", preset=9)
+    for broken in half, b"no xz at all", lzma.compress(b"another object"), endless, greedy, b"":
         packed.write_bytes(broken)
-        assert fake["kernel"].text == f"{image} is not the object that was built: it differs from manifest.json"
+        assert fake["kernel"].text == f"{packed} is not the object that was built: it differs from manifest.json"
     packed.unlink()
     assert fake["kernel"].text == f"this installation has no {image.name}"
 
