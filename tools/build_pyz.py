@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -66,12 +67,17 @@ def fill(stage: Path, source: Path, libraries: list[Path]) -> None:
 
 
 def pack(stage: Path, out: Path) -> None:
-    """What `zipapp` does, and always in the same order, which it has from the file system before Python 3.12."""
+    """What `zipapp` does, but the same files are the same bytes: their order, which it has from the file system before
+    Python 3.12, does not matter, nor do the time zone and the permissions that new files have here.
+    """
     with out.open("wb") as file:
         file.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(stage.rglob("*")):
-                archive.write(path, path.relative_to(stage))
+            for path in sorted(path for path in stage.rglob("*") if path.is_file()):
+                moment = time.gmtime(path.stat().st_mtime)[:6]
+                member = zipfile.ZipInfo(path.relative_to(stage).as_posix(), moment)
+                member.external_attr = 0o100644 << 16
+                archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _install(stage: Path, *what: str) -> None:

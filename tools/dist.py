@@ -54,7 +54,7 @@ def _forget_maker(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         files = [(member, archive.extractfile(member)) for member in archive if member.isfile()]
         contents = {member.name: (member.mode, file.read()) for member, file in files if file}
-    moment = int(_epoch())
+    moment = int(os.environ.get("SOURCE_DATE_EPOCH") or _epoch())
     with (
         sdist.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=moment) as packed,

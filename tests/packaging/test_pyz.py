@@ -7,7 +7,9 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -126,13 +128,35 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "flak.pyz").exists()
 
 
-def test_the_one_file_does_not_depend_on_the_order_of_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Makes this another place: its time zone, and the permissions that new files get."""
+    before = os.umask(0o022)
+
+    def move() -> None:
+        monkeypatch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        os.umask(0o077)
+
+    yield move
+    os.umask(before)
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_the_one_file_does_not_depend_on_where_it_is_made_nor_on_the_order_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Callable[[], None]
 ) -> None:
     for name in ("b.py", "a/c.py", "a.py"):
         (tmp_path / "stage" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "stage" / name).write_text("x")
     build_pyz.pack(tmp_path / "stage", tmp_path / "one")
+    elsewhere()
+    for path in (path for path in (tmp_path / "stage").rglob("*") if path.is_file()):
+        seconds, text = path.stat().st_mtime, path.read_text()
+        path.unlink()
+        path.write_text(text)
+        os.utime(path, (seconds, seconds))
     found = list(Path.rglob(tmp_path / "stage", "*"))
     monkeypatch.setattr(Path, "rglob", lambda path, pattern: iter(found[::-1]))
     build_pyz.pack(tmp_path / "stage", tmp_path / "two")
