@@ -111,6 +111,11 @@ def test_reports_are_told_from_what_else_is_printed() -> None:
     assert list(_reports(lines)) == [{"test": "x", "outcome": "failed"}, {"status": 1}]
 
 
+@pytest.mark.parametrize("line", ['@@{"test": "y", "outc', "@@EXIT=", "@@"])
+def test_a_report_cut_off_where_the_guest_was_killed_is_none(line: str) -> None:
+    assert list(_reports(['@@{"test": "x", "outcome": "passed"}', line])) == [{"test": "x", "outcome": "passed"}]
+
+
 def test_a_wheel_of_the_machine_is_better_than_one_for_all(tmp_path: Path) -> None:
     for name in ("flak-1-py3-none-any.whl", "flak-1-py3-none-manylinux2014_x86_64.whl"):
         (tmp_path / name).touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -32,6 +33,7 @@ class Guest:
     """What FLAK is to say where it cannot trace: that it says so in one line is what is tested there."""
     status: int | None = None
     seconds: float = 0
+    attempts: int = 0
     output: str = ""
     console: str = ""
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -68,6 +70,7 @@ def boot(guest: Guest, initramfs: Path, disks: Sequence[Path], arguments: Sequen
     """Run a guest to its end, at most `limit` seconds. disks: images for /dev/vda and /dev/vdb, which stay as they are.
     arguments: of tests/vm/inside.py. What came of it is written into `guest`.
     """
+    guest.attempts += 1
     output, console = initramfs.with_name("output"), initramfs.with_name("console")
     output.touch()
     console.touch()
@@ -107,7 +110,8 @@ def boot(guest: Guest, initramfs: Path, disks: Sequence[Path], arguments: Sequen
 
 def _reports(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        if line.startswith(f"{MARK}EXIT="):
-            yield {"status": int(line.partition("=")[2])}
-        elif line.startswith(MARK):
-            yield json.loads(line.removeprefix(MARK))
+        with contextlib.suppress(ValueError):  # one cut off, where the guest was killed while it wrote
+            if line.startswith(f"{MARK}EXIT="):
+                yield {"status": int(line.partition("=")[2])}
+            elif line.startswith(MARK):
+                yield json.loads(line.removeprefix(MARK))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tools.build_libbpf import LibraryError
 from tools.debian import Mirror, Unavailable
+from tools.dist import make_dist
 
 from . import images, kernels
 from .debian import Archive
@@ -49,7 +50,7 @@ def main() -> int:
     """Run the guests that the command line asks for. The status is 1 when one failed, 2 when there were none."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     parser.add_argument("--only", metavar="TEXT", action="append", help="guests whose name has TEXT (6.12, aarch64, …)")
-    parser.add_argument("--wheels", metavar="DIR", type=Path, help="FLAK's wheels; without, one is made of the tree")
+    parser.add_argument("--wheels", metavar="DIR", type=Path, help="FLAK's wheels; without, they are made of the tree")
     parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.relative_to(images.TOP)}")
     parser.add_argument("tests", nargs="*", help="instead of the usual ones: arguments of pytest, of tests/kernel/")
     options = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> int:
         print(summary(guest))
     failures = [failure for guest in guests if (failure := guest.failure())]
     print(*failures, sep="\n\n")
-    if options.write:
+    if options.write and guests:
         write_table(guests, missing, options.tests)
     print(f"{len(guests) - len(failures)} guests passed, {len(failures)} failed, {len(missing)} could not be had")
     return 1 if failures else 0 if guests else 2
@@ -76,7 +77,7 @@ def run(
     cache: for what stays; scratch: for what does not. wheels: a folder with FLAK's wheels. tests: arguments of pytest.
     """
     mirror = Mirror.of_host()
-    wheels = wheels or build_wheel(scratch / "wheel")
+    wheels = wheels or build_wheels(scratch / "wheels")
     guests: list[Guest] = []
     missing: list[str] = []
     disks: dict[str, list[Path]] = {}
@@ -136,10 +137,14 @@ def slowness(guest: Guest) -> tuple[object, ...]:
     return not guest.refusal, not guest.modules, guest.architecture.machine == "aarch64", version
 
 
-def build_wheel(folder: Path) -> Path:
-    """A wheel of this tree, which serves every architecture: it carries the objects of all, and no libbpf."""
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--disable-pip-version-check"]
-    subprocess.run([*command, "-w", str(folder), str(images.TOP)], check=True)
+def build_wheels(folder: Path) -> Path:
+    """Wheels of this tree, as they are published: guests have no libbpf but the one that is in them."""
+    try:
+        problems = list(make_dist(folder))
+    except LibraryError as error:
+        problems = [str(error)]
+    if problems:
+        raise Unavailable("; ".join(problems))
     return folder
 
 
@@ -147,7 +152,8 @@ def summary(guest: Guest) -> str:
     """A guest's result in one line."""
     counts = ", ".join(f"{len(guest.tests(outcome))} {outcome}" for outcome in ("passed", "failed", "skipped"))
     refused = f"; {guest.host['error']}" if "error" in guest.host else ""
-    return f"{guest.name:40} {guest.kernel.release:32} {counts}, {guest.seconds:.0f} s{refused}"
+    again = f", attempt {guest.attempts}" if guest.attempts > 1 else ""
+    return f"{guest.name:40} {guest.kernel.release:32} {counts}, {guest.seconds:.0f} s{again}{refused}"
 
 
 def write_table(guests: Iterable[Guest], missing: Iterable[str], tests: Sequence[str]) -> None:
@@ -166,6 +172,8 @@ def write_table(guests: Iterable[Guest], missing: Iterable[str], tests: Sequence
             outcome = f"**{len(guest.tests('failed'))} failed**, {outcome}"
         if guest.status is None:
             outcome = "**no end**"
+        if guest.attempts > 1:
+            outcome += f", at attempt {guest.attempts}"
         cells = (
             guest.kernel.release,
             guest.architecture.machine + (f" {guest.variant}" if guest.variant else ""),
