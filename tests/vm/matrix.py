@@ -105,7 +105,7 @@ def run(
             missing.append(f"{architecture.machine}: {reason}")
 
     def play(guest: Guest) -> Guest:
-        """Boot it, and once more if it fails, for under emulation time runs unevenly; both attempts are shown."""
+        """Boot it, and once more if it fails, for emulation is not exact (see guests.py); both attempts are shown."""
         root, flak = disks[guest.architecture.debian]
         for attempt in (1, 2):
             folder = scratch / f"{guest.name.replace(' ', '-')}-{attempt}"
