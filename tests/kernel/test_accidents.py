@@ -60,11 +60,14 @@ BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 BPF_PROG_GET_FD_BY_ID = 13
 READS = 20_011
 
+# The pause is for FLAK to write what came before it: all the rest may come at once.
 BURST = f"""
-import os, sys
+import os, sys, time
 fd = os.open(sys.argv[1], os.O_RDONLY)
 for number in range({READS}):
     os.pread(fd, 1, number % 4096)
+    if number == 99:
+        time.sleep(0.5)
 print("whole")
 """
 
