@@ -169,7 +169,7 @@ class Roster:
             return False
         is_over = (has_tree and not processes[0]) or (has_threads and not threads[0])
         self._empty_counts = self._empty_counts + 1 if is_over else 0
-        return self._empty_counts == EMPTY_COUNTS
+        return self._empty_counts >= EMPTY_COUNTS
 
     # --- in words
 
